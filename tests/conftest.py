@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures for every test."""
 
 import asyncio
 
@@ -7,9 +7,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 async def enable_event_loop_debug(request: pytest.FixtureRequest) -> None:
-    """Debug the loop in the tests with Home Assistant, whose threads are watched so; replaces the plugin's fixture.
+    """Debug the loop only in tests with Home Assistant, where it detects misuse of threads.
 
-    That notes the stack of each callback. Nothing below Home Assistant has a thread, and those tests run for days on a
-    virtual clock, which would take half as long again.
+    This replaces the fixture of the plugin. Debugging records the stack of each callback. The other tests have no
+    threads, and run for days on a virtual clock: debugging would make them half as long again.
     """
     asyncio.get_running_loop().set_debug("hass" in request.fixturenames)

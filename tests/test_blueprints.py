@@ -17,5 +17,5 @@ def test_blueprint_is_valid(path: Path) -> None:
     assert {"status", "button"} <= set(blueprint.inputs)
 
 
-def test_there_is_a_blueprint() -> None:
+def test_blueprints_exist() -> None:
     assert BLUEPRINTS

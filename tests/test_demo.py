@@ -1,4 +1,4 @@
-"""The demo's parts that need no browser: the page that breaks the world, and the configuration of Home Assistant."""
+"""The parts of the demo that need no browser: the control page, and the configuration of Home Assistant."""
 
 from collections.abc import AsyncIterator
 import json
@@ -24,7 +24,7 @@ EMAIL, PASSWORD = "demo@example.com", "secret-of-the-demo"
 
 
 class Bench:
-    """A world with its page, and somebody who presses its buttons."""
+    """A simulated world with its control page, and a client that presses the buttons."""
 
     def __init__(self, clock: VirtualClock, cloud: WallboxCloud, site: Site, session: ClientSession, url: str) -> None:
         self.clock = clock
@@ -45,17 +45,17 @@ class Bench:
             return response.status, await response.text()
 
     async def command(self, what: str, value: object = None, serial: str = "700102") -> int:
-        """Command a charger locally; the status of the answer."""
+        """Command a charger locally; return the HTTP status."""
         async with self._session.post(f"{self._url}/local/{serial}/{what}", json={"value": value}) as response:
             return response.status
 
     async def local(self, serial: str = "700102") -> dict[str, object]:
-        """A charger as the local integration sees it."""
+        """Return a charger as the local integration sees it."""
         found: dict[str, object] = json.loads(await self.read("/local"))[serial]
         return found
 
     async def boxes(self) -> dict[str, Any]:
-        """What the page is told of the boxes, by their names, and of their wire."""
+        """Return the state that the page gets: boxes by name, and their circuit."""
         found: dict[str, Any] = json.loads(await self.read("/state"))
         return found | {box["key"]: box for box in found["boxes"]}
 
@@ -102,20 +102,20 @@ async def bench(socket_enabled: None, home_assistant: HomeAssistant) -> AsyncIte
         ("maintenance", Fault.HTML),
     ],
 )
-async def test_the_cloud_is_broken_as_its_button_says(bench: Bench, condition: str, fault: Fault) -> None:
+async def test_cloud_gets_fault_of_pressed_button(bench: Bench, condition: str, fault: Fault) -> None:
     status, _ = await bench.press(f"/cloud/{condition}")
     assert (status, bench.cloud.fault) == (200, fault)
     assert json.loads(await bench.read("/state"))["cloud"] == condition
 
 
-async def test_a_changed_password_is_healed(bench: Bench) -> None:
+async def test_heal_restores_changed_password(bench: Bench) -> None:
     await bench.press("/cloud/bad-password")
     assert bench.cloud.accounts[0].password != PASSWORD
     await bench.press("/heal")
     assert bench.cloud.accounts[0].password == PASSWORD
 
 
-async def test_every_condition_and_action_has_an_address(bench: Bench) -> None:
+async def test_every_condition_and_action_has_address(bench: Bench) -> None:
     paths = [f"/cloud/{condition}" for condition in CLOUD] + [
         f"/chargers/carport/{action}" for action in ACTIONS | LOCAL_ACTIONS
     ]
@@ -135,20 +135,20 @@ async def test_every_condition_and_action_has_an_address(bench: Bench) -> None:
         "/boxes/barn/nonsense",
     ],
 )
-async def test_a_wrong_address_names_the_right_ones(bench: Bench, path: str) -> None:
+async def test_wrong_address_answered_with_valid_names(bench: Bench, path: str) -> None:
     status, text = await bench.press(path)
     assert status == 404
     assert text.startswith("one of: ")
 
 
-async def test_a_car_comes_and_goes(bench: Bench) -> None:
+async def test_plug_in_and_unplug_buttons_change_charger_state(bench: Bench) -> None:
     await bench.press("/chargers/garage/plug-in")
     assert bench.charger("Garage").state is State.CHARGING
     await bench.press("/chargers/garage/unplug")
     assert bench.charger("Garage").state is State.FREE
 
 
-async def test_the_window_of_the_schedule_opens_and_closes(bench: Bench) -> None:
+async def test_schedule_window_buttons_start_and_stop_charging(bench: Bench) -> None:
     assert bench.charger("Driveway").state is State.WAITING_SCHEDULE
     await bench.press("/chargers/driveway/window-open")
     assert bench.charger("Driveway").state is State.CHARGING
@@ -156,7 +156,7 @@ async def test_the_window_of_the_schedule_opens_and_closes(bench: Bench) -> None
     assert bench.charger("Driveway").state is State.WAITING_SCHEDULE
 
 
-async def test_a_charger_lost_in_a_restart_is_healed(bench: Bench) -> None:
+async def test_heal_brings_back_charger_lost_in_restart(bench: Bench) -> None:
     garage = bench.charger("Garage")
     await bench.press("/chargers/garage/restarts-fail")
     garage.restart()
@@ -170,14 +170,14 @@ async def test_a_charger_lost_in_a_restart_is_healed(bench: Bench) -> None:
     assert garage.restart_plan.comes_back
 
 
-async def test_a_charger_goes_offline_and_comes_back(bench: Bench) -> None:
+async def test_charger_goes_offline_and_comes_back(bench: Bench) -> None:
     await bench.press("/chargers/carport/offline")
     assert bench.charger("Carport").shown_offline
     await bench.press("/chargers/carport/online")
     assert not bench.charger("Carport").shown_offline
 
 
-async def test_a_charger_is_reached_locally_whatever_the_cloud_does(bench: Bench) -> None:
+async def test_charger_reached_locally_while_cloud_is_down(bench: Bench) -> None:
     await bench.press("/cloud/down")
     assert await bench.local() == {
         "name": "Driveway",
@@ -200,7 +200,7 @@ async def test_a_charger_is_reached_locally_whatever_the_cloud_does(bench: Bench
     assert [charger["commands"] for charger in chargers] == [[], [], []], "nothing of it came over the cloud"
 
 
-async def test_a_charger_may_refuse_or_not_be_reached_locally(bench: Bench) -> None:
+async def test_local_command_fails_when_refused_unknown_or_unreachable(bench: Bench) -> None:
     assert await bench.command("current", value=80) == 409
     bench.charger("Driveway").locked = True
     assert await bench.command("charging", value=True) == 409
@@ -213,7 +213,7 @@ async def test_a_charger_may_refuse_or_not_be_reached_locally(bench: Bench) -> N
     assert (await bench.local())["status"] == "Locked, car connected"
 
 
-async def test_power_off_and_on_ends_an_override(bench: Bench) -> None:
+async def test_power_cycle_ends_override(bench: Bench) -> None:
     await bench.command("charging", value=True)
     assert bench.charger("Driveway").state is State.CHARGING
     await bench.press("/chargers/driveway/power-cycle")
@@ -222,7 +222,7 @@ async def test_power_off_and_on_ends_an_override(bench: Bench) -> None:
     assert (await bench.local())["status"] == "Waiting for schedule"
 
 
-async def test_the_server_of_the_boxes_dies_and_is_healed(bench: Bench) -> None:
+async def test_box_falls_back_while_server_is_down_until_healed(bench: Bench) -> None:
     await bench.clock.advance(60)
     before = (await bench.boxes())["barn"]
     assert (before["amperes"], before["told"]["online"], before["served"]) == (16, 16, True)
@@ -240,7 +240,7 @@ async def test_the_server_of_the_boxes_dies_and_is_healed(bench: Bench) -> None:
     assert (shown["maker"], shown["barn"]["amperes"], shown["workshop"]["amperes"]) == ("up", 16, 0)
 
 
-async def test_the_owner_of_a_box_changes_its_hours_and_its_car(bench: Bench) -> None:
+async def test_box_follows_hours_and_car_set_by_owner(bench: Bench) -> None:
     await bench.clock.advance(60)
     await bench.press("/boxes/workshop/maker-always")
     await bench.clock.advance(60)
@@ -264,7 +264,7 @@ async def test_the_owner_of_a_box_changes_its_hours_and_its_car(bench: Bench) ->
     assert (shown["state"], shown["car"], shown["amperes"]) == ("charging", True, 16)
 
 
-def test_a_box_is_entered_with_the_hours_of_the_maker() -> None:
+def test_box_entered_with_hours_of_manufacturer() -> None:
     hours = Day(start=22 * 60, end=24 * 60)
     unit = Unit(serial="1", name="Barn", wire_rating=32, schedule=Schedule(custom=True, weekday=hours, weekend=hours))
     assert as_entered(unit) == {
@@ -278,7 +278,7 @@ def test_a_box_is_entered_with_the_hours_of_the_maker() -> None:
     }
 
 
-async def test_the_entities_are_linked_only_once_they_are_on_the_disk(home_assistant: HomeAssistant) -> None:
+async def test_entities_found_only_once_all_are_stored_on_disk(home_assistant: HomeAssistant) -> None:
     home_assistant.prepare()
     assert not await home_assistant.has_stored(["sensor.a"])
     stored = home_assistant.directory / ".storage" / "core.entity_registry"
@@ -287,7 +287,7 @@ async def test_the_entities_are_linked_only_once_they_are_on_the_disk(home_assis
     assert not await home_assistant.has_stored(["sensor.a", "sensor.b"])
 
 
-async def test_the_page_can_be_read(bench: Bench) -> None:
+async def test_control_page_served(bench: Bench) -> None:
     assert "Break the world" in await bench.read("/")
 
 
@@ -310,7 +310,7 @@ def test_home_assistant_runs_this_integration_after_the_clock_of_the_demo(home_a
     assert {"__init__.py", "config_flow.py", "core", "translations", "wallbox"} <= linked.keys()
 
 
-def test_what_earlier_runs_have_stored_stays(home_assistant: HomeAssistant) -> None:
+def test_store_of_earlier_run_kept(home_assistant: HomeAssistant) -> None:
     home_assistant.prepare()
     onboarding = home_assistant.directory / ".storage" / "onboarding"
     onboarding.write_text("changed", encoding="utf-8")
@@ -318,7 +318,7 @@ def test_what_earlier_runs_have_stored_stays(home_assistant: HomeAssistant) -> N
     assert onboarding.read_text(encoding="utf-8") == "changed"
 
 
-def test_a_port_in_use_is_found(socket_enabled: None) -> None:
+def test_port_in_use_detected(socket_enabled: None) -> None:
     with socket.create_server((HOST, 0)) as listener:
         taken = listener.getsockname()[1]
         assert taken_port((taken,)) == taken
@@ -330,7 +330,7 @@ def test_a_port_in_use_is_found(socket_enabled: None) -> None:
     assert taken_port((), (taken,)) is None
 
 
-def test_the_guide_for_contributors_has_the_addresses_of_the_command_line() -> None:
+def test_contributor_guide_names_default_ports_and_speed() -> None:
     options = arguments([])
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert set(re.findall(r"http://localhost:(\d+)", guide)) == {str(options.port), str(options.control_port)}

@@ -1,6 +1,7 @@
-"""Each mutation fits the code as it is, and a mutation changes what it names and nothing else."""
+"""Each mutation fits the present code, and a mutation changes only the code that it names."""
 
 from pathlib import Path
+import re
 
 import pytest
 
@@ -62,6 +63,16 @@ def test_tests_of_mutation_exist(mutation: Mutation) -> None:
 
     assert paths
     assert all((ROOT / path).is_file() for path in paths)
+
+
+@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if "-k" in m.tests], ids=lambda mutation: mutation.name)
+def test_selection_of_tests_uses_words_of_test_names(mutation: Mutation) -> None:
+    expression = mutation.tests[mutation.tests.index("-k") + 1]
+    sources = [(ROOT / path).read_text("utf-8") for path in mutation.tests if path.endswith(".py")]
+    names = {name for source in sources for name in re.findall(r"(?:def|class) (\w+)", source)}
+
+    words = set(re.findall(r"\w+", expression)) - {"or", "and", "not"}
+    assert {word for word in words if not any(word in name for name in names)} == set()
 
 
 def test_expression_replaced_whatever_its_line_breaks_and_comments() -> None:

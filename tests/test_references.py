@@ -150,7 +150,7 @@ def test_references_in_code_resolve() -> None:
 
 
 def not_here(path: Path) -> Iterator[str]:
-    """Return what a file says of documents that are not in this repository."""
+    """Yield the references of a file to documents that are not in this repository."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -161,7 +161,7 @@ def not_here(path: Path) -> Iterator[str]:
             yield from WITHOUT_FOLDER.findall(remark)
 
 
-def test_no_file_refers_to_a_document_that_is_not_here() -> None:
+def test_no_file_refers_to_missing_document() -> None:
     files = [path for path in SOURCES if path.is_file() and "__pycache__" not in path.parts and path != Path(__file__)]
     assert {str(path.relative_to(ROOT)): found for path in files if (found := list(not_here(path)))} == {}
 
@@ -177,7 +177,7 @@ def test_no_file_refers_to_a_document_that_is_not_here() -> None:
         "# juicebox.md, 2.3",
     ],
 )
-def test_a_document_that_is_not_here_is_found(text: str, tmp_path: Path) -> None:
+def test_reference_to_missing_document_detected(text: str, tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(text)
     assert list(not_here(module))
@@ -205,7 +205,7 @@ def test_sources_of_simulated_fields_resolve(source: dict[object, dict[str, str]
         assert missing(found.group(1), NUMBER.findall(found.group(3))) == []
 
 
-def test_a_broken_link_is_found(tmp_path: Path) -> None:
+def test_broken_link_detected(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One two\n\n## `a_b`: c, 1.2\n\n[x](#one-two) [y](#a_b-c-12) [z](#no) [w](no.md) `[v](no.md)`\n")
     assert list(broken_links(page)) == ["#no", "no.md"]
@@ -230,5 +230,5 @@ def test_equal_headings_have_numbered_anchors(tmp_path: Path) -> None:
         ("# Section 2.3.5.", ["section 2.3.5 of no page, or of one of several"]),
     ],
 )  # fmt: skip
-def test_a_broken_reference_is_found(source: str, broken: list[str]) -> None:
+def test_broken_reference_detected(source: str, broken: list[str]) -> None:
     assert list(broken_references(source)) == broken

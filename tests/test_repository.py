@@ -60,7 +60,7 @@ def read_json(path: Path) -> Json:
 
 @pytest.fixture(name="tracked", scope="module")
 def tracked_fixture() -> dict[str, str]:
-    """Tracked files of the working tree by path, with their git modes."""
+    """Return the tracked files of the working tree by path, with their git modes."""
     listing = subprocess.run(
         ["git", "ls-files", "--stage", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout
@@ -71,7 +71,7 @@ def tracked_fixture() -> dict[str, str]:
 
 
 def texts(tracked: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Every tracked file that is text, with its content."""
+    """Yield every tracked text file with its content."""
     for path in tracked:
         content = (ROOT / path).read_bytes()
         if b"\0" not in content:
@@ -81,7 +81,7 @@ def texts(tracked: dict[str, str]) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("prefix", ["", "dark_"])
 @pytest.mark.parametrize(("suffix", "scale"), [("", 1), ("@2x", 2)])
 @pytest.mark.parametrize("kind", ["icon", "logo"])
-def test_brand_images_have_the_sizes_home_assistant_asks_for(prefix: str, kind: str, suffix: str, scale: int) -> None:
+def test_brand_images_have_sizes_required_by_home_assistant(prefix: str, kind: str, suffix: str, scale: int) -> None:
     content = (INTEGRATION / "brand" / f"{prefix}{kind}{suffix}.png").read_bytes()
     signature, _, chunk, width, height, depth, colour = struct.unpack_from(">8sI4sIIBB", content)
     assert (signature, chunk) == (b"\x89PNG\r\n\x1a\n", b"IHDR")
@@ -107,16 +107,16 @@ def test_hacs_json_has_only_keys_that_hacs_knows() -> None:
     hacs = read_json(ROOT / "hacs.json")
     assert hacs["name"] == "ChargeKeeper"
     assert hacs.keys() <= HACS_KEYS
-    # HACS would look for an asset that the release workflow must then build.
+    # With these keys, HACS expects an asset that the release workflow does not build.
     assert "zip_release" not in hacs
     assert "filename" not in hacs
 
 
-def test_minimum_home_assistant_is_the_release_that_is_tested() -> None:
+def test_minimum_home_assistant_matches_tested_release() -> None:
     assert read_json(ROOT / "hacs.json")["homeassistant"] == f"{MAJOR_VERSION}.{MINOR_VERSION}.0"
 
 
-def test_manifest_says_what_hacs_and_hassfest_ask_for() -> None:
+def test_manifest_has_keys_required_by_hacs_and_hassfest() -> None:
     manifest = read_json(INTEGRATION / "manifest.json")
     required = {"domain", "name", "codeowners", "documentation", "issue_tracker", "version"}
     assert required <= manifest.keys()
@@ -132,18 +132,18 @@ def test_manifest_says_what_hacs_and_hassfest_ask_for() -> None:
     )
 
 
-def test_manifest_and_pyproject_have_one_version() -> None:
+def test_manifest_and_pyproject_versions_match() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert read_json(INTEGRATION / "manifest.json")["version"] == project["version"]
 
 
-def test_licence_is_the_declared_one() -> None:
+def test_license_file_matches_declared_license() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["license"] == "MIT"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
 
 
-def test_no_text_names_a_package_registry_or_a_path_of_a_machine(tracked: dict[str, str]) -> None:
+def test_no_text_names_package_registry_or_machine_path(tracked: dict[str, str]) -> None:
     found = [
         f"{path}: {match.group()}"
         for path, text in texts(tracked)
@@ -154,12 +154,12 @@ def test_no_text_names_a_package_registry_or_a_path_of_a_machine(tracked: dict[s
 
 
 @pytest.mark.parametrize("parts", REGISTRY_HOSTS)
-def test_the_search_finds_a_registry(parts: tuple[str, ...]) -> None:
+def test_search_detects_registry_host(parts: tuple[str, ...]) -> None:
     assert FORBIDDEN_HOST.search(f"see https://{'.'.join(parts)}/simple")
 
 
 @pytest.mark.parametrize("folder", MACHINE_FOLDERS)
-def test_the_search_finds_a_path_of_a_machine(folder: str) -> None:
+def test_search_detects_machine_path(folder: str) -> None:
     path = f"/{folder}/someone/file"
     assert MACHINE_PATH.search(f'open("{path}")')
     assert not MACHINE_PATH.search(f"https://example.com{path}")
@@ -192,7 +192,7 @@ def test_workflows_pin_every_action_to_a_release(workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_grant_nothing_but_reading(workflow: Path) -> None:
+def test_workflows_grant_only_read_permission(workflow: Path) -> None:
     content = cast("Json", parse_yaml(workflow.read_text(encoding="utf-8")))
     assert content["permissions"] == {}
     jobs = cast("dict[str, Json]", content["jobs"])
@@ -201,7 +201,7 @@ def test_workflows_grant_nothing_but_reading(workflow: Path) -> None:
         assert "timeout-minutes" in job, name
 
 
-def test_the_workflows_that_the_project_needs_exist() -> None:
+def test_required_workflows_exist() -> None:
     assert [workflow.name for workflow in WORKFLOWS] == ["release.yml", "test.yml", "validate.yml"]
     assert "run: .ci/run" in (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     validate = (ROOT / ".github" / "workflows" / "validate.yml").read_text(encoding="utf-8")
@@ -211,19 +211,19 @@ def test_the_workflows_that_the_project_needs_exist() -> None:
 
 
 @pytest.mark.parametrize("path", [".github/dependabot.yml", ".github/ISSUE_TEMPLATE/bug.yml"])
-def test_other_files_of_the_hosting_site_are_readable(path: str) -> None:
+def test_github_configuration_files_have_required_keys(path: str) -> None:
     content = cast("Json", parse_yaml((ROOT / path).read_text(encoding="utf-8")))
     assert content.keys() >= ({"version", "updates"} if "dependabot" in path else {"name", "description", "body"})
 
 
-def test_the_development_container_runs_the_set_up_script() -> None:
+def test_development_container_runs_setup_script() -> None:
     container = read_json(ROOT / ".devcontainer.json")
     command = str(container["postCreateCommand"])
     assert (ROOT / command.split(maxsplit=1)[0]).is_file()
     assert container["forwardPorts"] == [8123]
 
 
-def test_kind_of_an_entry_is_read_only_in_entries() -> None:
+def test_entry_kind_read_only_in_entries_package() -> None:
     reads = re.compile(r"\[CONF_KIND\]|\.get\(CONF_KIND")
     readers = {
         str(path.relative_to(INTEGRATION))

@@ -1,1 +1,1 @@
-"""The figures of the design, measured at the simulators: `python -m tests.benchmarks`, or `scripts/bench`."""
+"""The figures of the design, measured with the simulators: `python -m tests.benchmarks`, or `scripts/bench`."""

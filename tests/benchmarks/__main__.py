@@ -1,4 +1,4 @@
-"""Print every figure of the design; exit 1 where a bound is broken. What falls short of the design is told too."""
+"""Print every figure of the design; exit 1 if a bound is broken. Figures that fall short of the design are counted."""
 
 import asyncio
 import sys

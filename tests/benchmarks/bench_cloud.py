@@ -1,4 +1,4 @@
-"""Requests per hour, how soon an outage is noticed, and how soon the cloud is used again: on virtual time."""
+"""Requests per hour, time until an outage is noticed, and time until the cloud is used again, on virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -58,7 +58,7 @@ def _world(clock: VirtualClock, chargers: int) -> World:
 
 
 async def gets_per_hour() -> AsyncIterator[Figure]:
-    """The busiest hour of several, idle chargers, renewing the tokens included; counted at the simulator."""
+    """Yield the requests of the busiest hour with several idle chargers, token renewals included."""
     for chargers, bound in GETS_PER_HOUR.items():
         clock = VirtualClock()
         async with _account(_world(clock, chargers), clock) as (cloud, _):
@@ -71,13 +71,13 @@ async def gets_per_hour() -> AsyncIterator[Figure]:
 
 
 async def noticed() -> AsyncIterator[Figure]:
-    """From the first poll that meets the fault until the cloud counts as lost."""
+    """Yield the time from the first poll that meets the fault until the cloud counts as lost."""
     for fault, bound in NOTICED_WITHIN.items():
         clock = VirtualClock()
         async with _account(_world(clock, 1), clock) as (cloud, account):
             await clock.advance(HOUR)
             sent: list[float] = []
-            account.breaker.listen(lambda: sent.append(clock.monotonic()))  # noqa: B023 - called within this turn of the loop
+            account.breaker.listen(lambda: sent.append(clock.monotonic()))  # noqa: B023 - called within this iteration
             seen = len(cloud.requests)
             await cloud.set_fault(fault)
             await clock.advance_until(lambda: account.breaker.state is BreakerState.OPEN, within=300, step=0.5)
@@ -87,7 +87,7 @@ async def noticed() -> AsyncIterator[Figure]:
 
 
 async def failback() -> AsyncIterator[Figure]:
-    """From the moment at which the cloud answers again until it is used, and until an override is re-applied."""
+    """Yield the time from the cloud's recovery until the cloud is used, and until an override is applied again."""
     waits: list[float] = []
     reapplied: list[float] = []
     for seed in range(OUTAGES):
@@ -119,7 +119,7 @@ async def failback() -> AsyncIterator[Figure]:
 
 
 async def commands_in_an_outage() -> AsyncIterator[Figure]:
-    """With the breaker open and a local path there: until a command is acknowledged, and until it shows."""
+    """Yield the time until a command over a local transport is acknowledged, and until it shows, breaker open."""
     random = Random(6)
     acknowledged: list[float] = []
     verified: list[float] = []
@@ -156,7 +156,7 @@ def _shows(charger: Charger, prop: Property[Any], value: object) -> bool:
 async def _timed(
     clock: VirtualClock, work: Coroutine[object, object, object], state_key: Callable[[], bool]
 ) -> tuple[float, float]:
-    """Seconds until a command is acknowledged, and until it shows."""
+    """Return the seconds until a command is acknowledged, and until it shows."""
     begun, task = clock.monotonic(), asyncio.ensure_future(work)
     await clock.advance_until(task.done, within=60, step=0.1)
     await task
@@ -168,7 +168,7 @@ async def _timed(
 @asynccontextmanager
 async def _charger(account: WallboxAccount, clock: VirtualClock) -> AsyncIterator[Charger]:
     async def keep_nothing(_intents: dict[str, object]) -> None:
-        """No store in this measurement."""
+        """Save nothing in this measurement."""
 
     charger = Charger(placeholder("710000"), clock, ChargerOptions(), keep_nothing)
     charger.add_transport(account.transport("710000"))
@@ -178,7 +178,7 @@ async def _charger(account: WallboxAccount, clock: VirtualClock) -> AsyncIterato
 
 
 def measurements() -> Iterator[AsyncIterator[Figure]]:
-    """All that is measured here."""
+    """Yield all measurements of this module."""
     yield gets_per_hour()
     yield noticed()
     yield failback()

@@ -1,4 +1,4 @@
-"""What ChargeKeeper costs a real Home Assistant: set-up while the cloud hangs, and loop time per snapshot."""
+"""Costs of ChargeKeeper in a real Home Assistant: setup while the cloud hangs, and loop time per snapshot."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -45,8 +45,8 @@ SETTLED_IN = 20 * 60.0
 
 @asynccontextmanager
 async def _house() -> AsyncIterator[tuple[Machine, VirtualClock, WallboxCloud]]:
-    """A machine whose Home Assistant knows everything of one charging charger."""
-    logging.getLogger("homeassistant.loader").setLevel(logging.ERROR)  # warns of every custom integration
+    """Yield a machine with Home Assistant and all readings of one charging charger."""
+    logging.getLogger("homeassistant.loader").setLevel(logging.ERROR)  # it warns of every custom integration
     clock = VirtualClock()
     world = World(clock)
     world.add(SimulatedCharger(serial=SERIAL, name="Bay", lifetime_kwh=100.0)).plug_in(Car(wants_kwh=500))
@@ -73,7 +73,7 @@ async def _add_account(hass: HomeAssistant, cloud: WallboxCloud) -> None:
 
 
 async def set_up() -> AsyncIterator[Figure]:
-    """From the store, the cloud hanging; the slowest of several starts of Home Assistant."""
+    """Yield the setup time from the store while the cloud hangs; the slowest of several starts."""
     async with _house() as (machine, clock, cloud):
         of_one = len(machine.hass.states.async_all())
         await cloud.set_fault(Fault.HANG)
@@ -91,7 +91,7 @@ async def set_up() -> AsyncIterator[Figure]:
 
 
 async def snapshots() -> AsyncIterator[Figure]:
-    """From a path's reading to the states in Home Assistant, for readings of which each changes four entities."""
+    """Yield the time from a reading of a transport to the states in Home Assistant; each changes four entities."""
     async with _house() as (machine, clock, _cloud):
         shared_state = machine.hass.data[SHARED_STATE]
         [account] = shared_state.accounts.values()
@@ -120,6 +120,6 @@ def _put(clock: VirtualClock, readings: Readings, prop: Property[float], value: 
 
 
 def measurements() -> Iterator[AsyncIterator[Figure]]:
-    """All that is measured here."""
+    """Yield all measurements of this module."""
     yield set_up()
     yield snapshots()

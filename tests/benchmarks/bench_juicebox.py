@@ -1,4 +1,4 @@
-"""Datagrams of a JuiceBox: how fast they are read, that no bytes make the reader raise, what a flood costs."""
+"""Datagrams of a JuiceBox: reading speed, no error for any bytes, and the cost of a flood."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,9 +22,9 @@ ROUNDS = 60
 FUZZED = 1_000_000
 BOXES, FOREIGN_PER_SECOND, FLOOD_SECONDS = 50, 2_000, 6
 HOURS, OUTAGE_EVERY = 1000, 9 * 3600.0
-EVERY = 0.5  # s between two statuses of a box here; a real one takes 10 to 30
+EVERY = 0.5  # s between two statuses of a box here; a real box takes 10 to 30
 LITERAL_SHARE, ASKED_SHARE = 0.65, 0.2
-"""0.5 is what there is. Seven of our ten µs are the checksum, byte by byte: see `_hashed`."""
+"""The present share is 0.5. The checksum, byte by byte, takes seven of our ten µs: see `_hashed`."""
 SLOWEST_READ = 71.0
 """µs: the only public tool for these boxes reads 14,000 statuses per second."""
 LINES = 300
@@ -32,9 +32,9 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNZPQRSTUVWXY"
 
 
 async def decoding() -> AsyncIterator[Figure]:
-    """Statuses of version 09u, values and checksum, by turns with a decoder that takes the protocol page literally.
+    """Yield the reading time of 09u statuses, compared in turns with a literal decoder of the protocol page.
 
-    No line comes twice in a round, as with a real box: one that does would be read from the processor's caches.
+    As with a real box, no line occurs twice in a round: a repeated line would come from the processor's caches.
     """
     lines = list(_lines(Random(5)))
     for data in (S1, S2, S3, *lines):
@@ -56,21 +56,21 @@ async def decoding() -> AsyncIterator[Figure]:
 
 
 async def fuzzing() -> AsyncIterator[Figure]:
-    """Mutated datagrams and commands: none raises, and each kind of outcome is seen."""
+    """Yield the results of mutated datagrams and commands: no error, and each kind of outcome."""
     statuses, commands = fuzz.outcomes(seed=2, number=FUZZED)
     missed = (fuzz.KINDS - set(statuses)) | (fuzz.COMMAND_KINDS - set(commands))
     yield Figure(f"kinds of outcome not seen in {statuses.total():,} fuzzed datagrams", len(missed), 0, "kinds")
 
 
 async def flood() -> AsyncIterator[Figure]:
-    """Fifty listed boxes among foreign datagrams, on loopback, for some seconds of real time."""
+    """Yield the figures of fifty listed boxes among foreign datagrams, on loopback, for seconds of real time."""
     command = CommandMessage(weekday=1, hour=2, minute=3, online=16, offline=16, flags=6, index=1, wide=True).encode()
 
     def answer(arrival: Arrival) -> None:
         arrival.answer(command)
 
     def ignore(_: Discovered) -> None:
-        """Nobody asks."""
+        """Ignore discovered boxes."""
 
     listener = Listener(SystemClock(), answer, ignore)
     ports = free_ports(2)
@@ -95,7 +95,7 @@ class _Boxes:
         self._port = port
 
     def run(self) -> None:
-        """Send by turns, and note how long each answer took."""
+        """Send in turns, and record the time of each answer."""
         senders = [Sender(HERE) for _ in range(BOXES)]
         for sender in senders:
             sender.sock.settimeout(1.0)
@@ -119,15 +119,15 @@ class _Boxes:
 
     @staticmethod
     def foreign_missing(listener: Listener) -> int:
-        """How many of the foreign datagrams never arrived, be it that they were not sent in time."""
-        heard = sum(
+        """Return the number of foreign datagrams that never arrived, or were not sent in time."""
+        arrived = sum(
             listener.dropped[reason] for reason in ("rate", "unknown_box", "wrong_source", "not_a_box", "checksum")
         )
-        return max(0, FOREIGN_PER_SECOND * FLOOD_SECONDS - heard)
+        return max(0, FOREIGN_PER_SECOND * FLOOD_SECONDS - arrived)
 
 
 def _shout(ports: tuple[int, ...]) -> None:
-    """Send foreign datagrams of several kinds at an even rate."""
+    """Send foreign datagrams of several kinds at a constant rate."""
     sender = Sender(THERE)
     kinds = (line(serial="1" * 28), line(serial=f"{1:028}"), S1[:-5] + b"!AAA:", b"g4rbl3d")
     begun = perf_counter()
@@ -138,7 +138,7 @@ def _shout(ports: tuple[int, ...]) -> None:
 
 
 async def keeping() -> AsyncIterator[Figure]:
-    """A box and a server that comes and goes, on virtual time: how long the box is left alone, and what is written."""
+    """Yield how long a box is unserved while its server comes and goes, and its EEPROM writes, on virtual time."""
     random, taken_over, handed_back, unanswered, slowest = Random(3), [], [], 0, 0.0
     site = Site()
     await site.start(plugged=False)
@@ -165,7 +165,7 @@ async def keeping() -> AsyncIterator[Figure]:
 
 
 def read_literally(data: bytes) -> tuple[str, str, dict[str, int]] | None:
-    """The grammar and the checksum as they are written, byte for byte.
+    """Read a status literally: the grammar and the checksum of the protocol page, byte for byte.
 
     See docs/protocols/juicebox.md, sections 2.3 and 2.4.
     """
@@ -196,7 +196,7 @@ def read_literally(data: bytes) -> tuple[str, str, dict[str, int]] | None:
 
 
 def _lines(random: Random) -> Iterator[bytes]:
-    """The statuses of docs/protocols/juicebox.md with other numbers in them."""
+    """Yield the statuses of docs/protocols/juicebox.md with other numbers."""
     for number in range(LINES):
         head, _, fields = (S1, S2, S3)[number % 3].partition(b"!")[0].partition(b",")
         changed = bytes(random.choice(b"0123456789") if chr(byte).isdigit() else byte for byte in fields)
@@ -218,7 +218,7 @@ def _once(data: bytes) -> float:
 
 
 def measurements() -> Iterator[AsyncIterator[Figure]]:
-    """All that is measured here."""
+    """Yield all measurements of this module."""
     yield decoding()
     yield fuzzing()
     yield flood()

@@ -6,9 +6,9 @@ from typing import override
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What was measured; it holds when it is not above `bound`.
+    """A measured figure; it holds if it is not above `bound`.
 
-    Where the design asks for more than there is, `aim` is what it asks for, and `bound` only keeps what there is.
+    If the design asks for more than the code reaches, `aim` is the figure of the design, and `bound` the present level.
     """
 
     what: str
@@ -19,12 +19,12 @@ class Figure:
 
     @property
     def holds(self) -> bool:
-        """Whether the bound is kept."""
+        """True if the figure is within its bound."""
         return self.measured <= self.bound
 
     @property
     def falls_short(self) -> bool:
-        """Whether it is above what the design asks for."""
+        """True if the figure is above the figure of the design."""
         return self.measured > (self.bound if self.aim is None else self.aim)
 
     @override

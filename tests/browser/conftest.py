@@ -1,4 +1,4 @@
-"""The demo and the browser for tests; without Chromium they are skipped, in CI they fail."""
+"""The demo and the browser for tests; without Chromium, tests are skipped, or fail in CI."""
 
 from collections.abc import AsyncIterator
 import os
@@ -29,6 +29,6 @@ async def demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncI
 
 @pytest.fixture
 async def linked_demo(browser: Browser, socket_enabled: None, tmp_path: Path) -> AsyncIterator[Demo]:
-    """The demo in which one charger has a local path."""
+    """Yield the demo with local control of one charger."""
     async with developed(tmp_path / "develop", linked=True) as running:
         yield running

@@ -1,4 +1,4 @@
-"""The demo as a user meets it: `scripts/develop` as a process of its own, and Chromium in front of it."""
+"""The demo as a user sees it: `scripts/develop` in a separate process, and Chromium as the browser."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from tests.simulators.demo.client import PASSWORD, USER
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-"""The browser; `None` on a machine that has none."""
+"""The path of the browser, or None."""
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -28,10 +28,10 @@ ARGUMENTS = (
     "--no-first-run",
 )
 FACTOR = 40.0
-"""How much faster time runs in the demo than for the test."""
+"""The speed of time in the demo, relative to the test."""
 SLACK = 10.0  # real seconds for two busy processors
 READY = "Ctrl-C stops everything"
-STARTING_TIME = 240.0  # real seconds; a slow machine sets up a Home Assistant in that
+STARTING_TIME = 240.0  # real seconds; enough for Home Assistant on a slow machine
 STOPPING_TIME = 60.0
 LOADING_TIME = 60_000.0  # milliseconds; the frontend's first load
 LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d [\d:.]+ (?P<level>[A-Z]+) ")
@@ -40,11 +40,11 @@ HARMLESS = (
     "which has not been tested by Home Assistant",
     "zlib_ng and isal are not available",
 )
-"""Warnings that every Home Assistant of this kind begins with."""
+"""Warnings at the start of every such Home Assistant."""
 
 
 class Demo:
-    """`scripts/develop`, running."""
+    """A running `scripts/develop`."""
 
     def __init__(self, process: asyncio.subprocess.Process, directory: Path, ports: list[int]) -> None:
         self._process = process
@@ -52,10 +52,10 @@ class Demo:
         self.url = f"http://127.0.0.1:{ports[0]}"
         self.control = f"http://127.0.0.1:{ports[1]}"
         self.last_report: list[str] = []
-        """What it has printed."""
+        """The printed lines."""
 
     async def wait_until_ready(self) -> None:
-        """Wait for the introduction. Raises `AssertionError` when it ends instead."""
+        """Wait for the introduction. Raises AssertionError if the process ends instead."""
         await asyncio.wait_for(self._read_until(READY), STARTING_TIME)
 
     async def _read_until(self, text: str) -> None:
@@ -67,7 +67,7 @@ class Demo:
         raise AssertionError("\n".join(self.last_report))
 
     async def interrupt(self) -> int:
-        """Press Ctrl-C and wait for its end; the exit code."""
+        """Press Ctrl-C, wait for the end of the process, and return its exit code."""
         assert self._process.stdout is not None
         self._process.send_signal(signal.SIGINT)
         rest = await asyncio.wait_for(self._process.stdout.read(), STOPPING_TIME)
@@ -75,17 +75,17 @@ class Demo:
         return await self._process.wait()
 
     def kill(self) -> None:
-        """End it at once, where it has not ended by itself."""
+        """Kill the process if it still runs."""
         if self._process.returncode is None:
             self._process.kill()
 
     @property
     def log(self) -> str:
-        """The log of all Home Assistants that it has started."""
+        """The log of all started Home Assistants."""
         return (self._directory / "console.log").read_text(encoding="utf-8")
 
     def complaints(self) -> list[str]:
-        """Lines of the log at warning or above, and what belongs to them, that are not harmless."""
+        """Return the log entries at warning or above that are not harmless, all lines of each."""
         found: list[str] = []
         complaining = False
         for line in self.log.splitlines():
@@ -101,8 +101,8 @@ async def developed(directory: Path, *, linked: bool = False) -> AsyncIterator[D
     """Run `scripts/develop` on free ports with its files in `directory`, until the block is left.
 
     Args:
-        directory: for its files.
-        linked: whether a charger is given a local path.
+        directory: the folder for the files of the demo.
+        linked: True gives a charger local control.
     """
     ports = free_ports(3)
     options = dict(zip(("--port", "--control-port", "--cloud-port"), map(str, ports), strict=True))
@@ -129,12 +129,12 @@ async def developed(directory: Path, *, linked: bool = False) -> AsyncIterator[D
 
 
 def within(seconds: float) -> float:
-    """Milliseconds of the test's time for seconds of the demo's."""
+    """Return the milliseconds of test time for seconds of demo time."""
     return (seconds / FACTOR + SLACK) * 1000
 
 
 def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
-    """Ports of the loopback interface on which nobody listens."""
+    """Return free ports of the loopback interface."""
     probes = [socket.socket(type=kind) for _ in range(number)]
     for probe in probes:
         probe.bind(("127.0.0.1", 0))
@@ -146,7 +146,7 @@ def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> lis
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """A Chromium without a window."""
+    """Yield a Chromium without a window."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
@@ -158,7 +158,7 @@ async def chromium() -> AsyncIterator[Browser]:
 async def new_page(
     browser: Browser, *, width: int = 1500, height: int = 1000, scheme: Literal["light", "dark"] = "light"
 ) -> Page:
-    """A page of a browser profile that has never seen Home Assistant."""
+    """Return a page of a new browser profile."""
     context = await browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB", timezone_id="Europe/London"
     )
@@ -166,13 +166,13 @@ async def new_page(
 
 
 async def change_world(page: Page, demo: Demo, path: str) -> None:
-    """Press a button of the page that breaks the world; `path` is its address."""
+    """Press a button of the control page; `path` is the address of the button."""
     response = await page.request.post(demo.control + path, timeout=LOADING_TIME)
     assert response.ok, await response.text()
 
 
 async def world_state(page: Page, demo: Demo) -> dict[str, Any]:
-    """The world as it is."""
+    """Return the present state of the world."""
     response = await page.request.get(f"{demo.control}/state")
     found: dict[str, Any] = await response.json()
     return found
@@ -191,24 +191,24 @@ WATCH = """async ([condition, milliseconds]) => {
 
 
 async def world_becomes(page: Page, condition: str, *, within_seconds: float) -> None:
-    """Wait until something holds in the world.
+    """Wait until a condition holds in the world.
 
-    Playwright's own wait takes the promise of an asynchronous function for its answer, and does not wait at all.
+    Playwright's own wait treats the promise of an asynchronous function as the answer, and does not wait.
 
     Args:
-        page: one that shows the page which breaks the world.
-        condition: an expression of JavaScript over `world`, which is what `world_state` gives.
-        within_seconds: of the demo's time.
+        page: a page that shows the control page.
+        condition: a JavaScript expression over `world`, the result of `world_state`.
+        within_seconds: seconds of demo time.
 
     Raises:
-        AssertionError: it does not come to that; tells how the world is instead.
+        AssertionError: the condition does not hold in time; the message shows the world.
     """
     instead: str | None = await page.evaluate(WATCH, [condition, within(within_seconds)])
     assert instead is None, f"never {condition}: {instead}"
 
 
 async def sign_in(page: Page, demo: Demo) -> None:
-    """Come to Home Assistant's address, sign in with the login form, and end on the dashboard."""
+    """Open Home Assistant, sign in with the login form, and wait for the dashboard."""
     await page.goto(demo.url)
     await page.get_by_role("textbox", name="Username").fill(USER, timeout=LOADING_TIME)
     await page.get_by_role("textbox", name="Password").fill(PASSWORD)
@@ -217,7 +217,7 @@ async def sign_in(page: Page, demo: Demo) -> None:
 
 
 class Visit:
-    """A user who has signed in and sees the dashboard, and in a window beside it the page that breaks the world."""
+    """A signed-in user with the dashboard, and with the control page in a second window."""
 
     def __init__(self, page: Page, world: Page, demo: Demo) -> None:
         self.page = page
@@ -226,41 +226,41 @@ class Visit:
 
     @classmethod
     async def begin(cls, browser: Browser, demo: Demo) -> Self:
-        """Open both, and sign in."""
+        """Open both pages, and sign in."""
         page, world = await new_page(browser), await new_page(browser, width=900)
         await world.goto(demo.control)
         await sign_in(page, demo)
         return cls(page, world, demo)
 
     async def change(self, path: str) -> None:
-        """Break or heal something."""
+        """Press a button of the control page."""
         await change_world(self.page, self.demo, path)
 
     async def state(self) -> dict[str, Any]:
-        """The world as it is."""
+        """Return the present state of the world."""
         return await world_state(self.page, self.demo)
 
     async def whole(self) -> None:
-        """No card of the dashboard lacks its entity."""
+        """Check that every card of the dashboard has its entity."""
         await expect(self.page.locator("hui-warning, hui-error-card")).to_have_count(0)
 
 
 async def sees(section: Locator, name: str, text: str, *, within_seconds: float) -> None:
-    """A tile of a section shows something in time."""
+    """Check that a tile of a section shows a text in time."""
     await expect(tile(section, name)).to_contain_text(text, timeout=within(within_seconds))
 
 
 async def connection_reads(section: Locator, word: str, *, within_seconds: float) -> None:
-    """The heading of a section says that the charger is connected with its maker, or not."""
+    """Check that the heading of a section shows a connection state in time."""
     await expect(section.locator("hui-heading-card").first).to_contain_text(word, timeout=within(within_seconds))
 
 
 def section_of(page: Page, charger: str) -> Locator:
-    """The part of the dashboard that shows one charger."""
+    """Return the part of the dashboard that shows one charger."""
     return page.locator("hui-grid-section").filter(has=page.locator("hui-heading-card", has_text=charger))
 
 
 def tile(section: Locator, name: str) -> Locator:
-    """The tile of that name in a section."""
+    """Return the tile with a name in a section."""
     title = section.page.locator("[slot=primary]", has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
     return section.locator("hui-tile-card").filter(has=title)

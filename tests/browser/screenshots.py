@@ -1,4 +1,4 @@
-"""Takes the README's pictures from the demo: `scripts/screenshots`."""
+"""Take the pictures of the README from the demo: `scripts/screenshots`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from tests.browser.harness import (
 )
 
 IMAGES = ROOT / "docs" / "images"
-SETTLED = 60_000.0  # milliseconds until a change of the world is seen on the dashboard
+SETTLED = 60_000.0  # milliseconds until a change of the world shows on the dashboard
 WIDE = (1500, 860)
 NARROW = (360, 800)
 BOX_HEIGHT = 1275
@@ -36,14 +36,14 @@ async def see(page: Page, *statuses: str) -> None:
 
 
 async def save(page: Page, name: str) -> None:
-    """Write what the page shows, without the pointer's traces."""
+    """Save a picture of the page without traces of the pointer."""
     await page.mouse.move(0, 0)
     await page.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
     sys.stdout.write(f"docs/images/{name}.png\n")
 
 
 async def dashboards(browser: Browser, demo: Demo) -> None:
-    """The dashboard in light and dark, and as a telephone shows it."""
+    """Take the dashboard in light and dark, and on a telephone."""
     for name, dark, (width, height) in (
         ("dashboard-light", False, WIDE),
         ("dashboard-dark", True, WIDE),
@@ -57,7 +57,7 @@ async def dashboards(browser: Browser, demo: Demo) -> None:
 
 
 async def account_form(browser: Browser, demo: Demo) -> None:
-    """The form with which an account is added."""
+    """Take the form that adds an account."""
     page = await new_page(browser, width=900, height=700)
     await sign_in(page, demo)
     await page.goto(demo.url + ADD_ACCOUNT)
@@ -65,13 +65,13 @@ async def account_form(browser: Browser, demo: Demo) -> None:
     await page.get_by_text("Wallbox account").last.click()
     await page.get_by_role("textbox", name="E-mail").fill("you@example.com")
     for text in ("All chargers of the account are added", "The e-mail address of", "share the charger with it"):
-        await expect(page.get_by_text(text)).to_be_visible(timeout=LOADING_TIME)  # they come after the fields
+        await expect(page.get_by_text(text)).to_be_visible(timeout=LOADING_TIME)  # shown after the fields
     await save(page, "add-account")
     await page.context.close()
 
 
 async def outage(browser: Browser, demo: Demo) -> None:
-    """The dashboard when the cloud has been lost for a while."""
+    """Take the dashboard some time after the loss of the cloud."""
     page = await new_page(browser, width=WIDE[0], height=WIDE[1])
     await sign_in(page, demo)
     await change_world(page, demo, "/cloud/down")
@@ -81,7 +81,7 @@ async def outage(browser: Browser, demo: Demo) -> None:
 
 
 async def box(browser: Browser, demo: Demo) -> None:
-    """The page of a JuiceBox that charges by an override, after its maker's server is gone."""
+    """Take the page of a JuiceBox that charges by an override while the manufacturer's server is down."""
     page = await new_page(browser, width=WIDE[0], height=BOX_HEIGHT)
     await sign_in(page, demo)
     await page.goto(f"{demo.url}/lovelace/juiceboxes")
@@ -102,7 +102,7 @@ async def box(browser: Browser, demo: Demo) -> None:
 
 
 async def take(names: Sequence[str]) -> None:
-    """Take the pictures of these parts, or all."""
+    """Take the pictures of these parts, or all pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     parts = {"dashboard": dashboards, "account": account_form, "outage": outage, "juicebox": box}
     with TemporaryDirectory() as directory:

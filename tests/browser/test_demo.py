@@ -1,4 +1,4 @@
-"""One user, one evening: the demo's three chargers from the first sight through an outage to its end, in Chromium."""
+"""The three chargers of the demo in Chromium: from the first status through an outage to its end."""
 
 import re
 
@@ -18,11 +18,11 @@ FAILBACK = 150.0
 READ_BACK = 120.0
 
 REFUSAL = "[homeassistant.components.websocket_api.http.connection]"
-"""Home Assistant logs each action that it has refused to a user."""
+"""The logger of actions that Home Assistant refuses to a user."""
 
 
 class Dashboard(Visit):
-    """What a user sees of the three chargers."""
+    """The three chargers on the user's dashboard."""
 
     def __init__(self, page: Page, world: Page, demo: Demo) -> None:
         super().__init__(page, world, demo)
@@ -35,13 +35,13 @@ class Dashboard(Visit):
         await self.page.get_by_role("button", name="OK").click()
 
     async def read_message(self, text: re.Pattern[str]) -> None:
-        """See a message at the edge of the screen that says this."""
+        """Check that a message at the edge of the screen matches a pattern."""
         message = self.page.locator("notification-manager .message")
         await expect(message).to_have_text(text, timeout=within(READ_BACK))
 
 
 @pytest.mark.timeout(280)
-async def test_three_chargers_through_an_outage(browser: Browser, demo: Demo) -> None:
+async def test_dashboard_shows_three_chargers_correctly_through_outage(browser: Browser, demo: Demo) -> None:
     seen = await Dashboard.begin(browser, demo)
     await see_three_chargers(seen)
     await restart_the_free_one(seen)
@@ -74,16 +74,16 @@ async def see_three_chargers(seen: Dashboard) -> None:
 
 
 async def restart_the_free_one(seen: Dashboard) -> None:
-    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Yes", timeout=within(READ_BACK))
+    await expect(tile(seen.garage, "Possible")).to_contain_text("Yes", timeout=within(READ_BACK))
     await seen.press_restart(seen.garage)
     await expect(tile(seen.garage, "Status")).to_contain_text("Restarting", timeout=within(READ_BACK))
     await expect(tile(seen.garage, "Last restart")).to_contain_text("Restart confirmed", timeout=within(RESTART_LIMIT))
     await expect(tile(seen.garage, "Status")).to_contain_text("Available", timeout=within(READ_BACK))
-    await expect(tile(seen.garage, "Restart possible")).to_contain_text("Just restarted")
+    await expect(tile(seen.garage, "Possible")).to_contain_text("Just restarted")
 
 
 async def be_refused_at_the_charging_one(seen: Dashboard) -> None:
-    await expect(tile(seen.carport, "Restart possible")).to_contain_text("Not while charging")
+    await expect(tile(seen.carport, "Possible")).to_contain_text("Not while charging")
     await seen.press_restart(seen.carport)
     await seen.read_message(re.compile("Carport was not restarted: .* charging"))
     await expect(tile(seen.carport, "Status")).to_contain_text("Charging")
@@ -128,5 +128,5 @@ async def get_the_cloud_back(seen: Dashboard) -> None:
 
 
 def _split(complaints: list[str]) -> tuple[list[str], list[str]]:
-    """The lines about refused actions, and all others."""
+    """Return the lines about refused actions, and all other lines."""
     return [line for line in complaints if REFUSAL in line], [line for line in complaints if REFUSAL not in line]

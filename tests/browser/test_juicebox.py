@@ -1,4 +1,4 @@
-"""Two JuiceBoxes on one wire: their maker's server dies, they are kept, and the server gets them back."""
+"""Two JuiceBoxes on one circuit: their manufacturer's server fails, we serve them, and the server gets them back."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, override
@@ -12,16 +12,16 @@ from tests.browser.harness import FACTOR, LOADING_TIME, Demo, Visit, connection_
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 # Seconds on the demo's clock (docs/design.md, sections 5, 6 and 10).
-SHOWN = 90.0  # a command, by the first or second status after the next
+SHOWN = 90.0  # a command shows by the first or second status after the next
 TAKEN_OVER = 120.0
 SWITCHED = 300.0 + SHOWN  # the guard time between a start and a stop
 HANDED_BACK = 180.0
 OVERRIDE_LASTS = timedelta(seconds=8)  # of the wall clock, which is real in the demo
 
-SERVER_LIMIT = 16  # A; what the owner of the boxes has set at the maker's server
-SHARE = 20  # A; of each in the load group
+SERVER_LIMIT = 16  # A; set by the owner of the boxes at the manufacturer's server
+SHARE = 20  # A; the share of each box in the load group
 ANSWERS = 5
-"""Answers of the maker's server to a box which the box must not get."""
+"""Number of answers of the manufacturer's server that the box must not get."""
 
 
 class Yard(Visit):
@@ -34,28 +34,28 @@ class Yard(Visit):
 
     @override
     async def state(self) -> dict[str, Any]:
-        """The boxes by name, and the wire that they share, as they are."""
+        """Return the present boxes by name, and their circuit."""
         found = await super().state()
         return {"circuit": found["circuit"], **{box["key"]: box for box in found["boxes"]}}
 
     async def until(self, condition: str, *, within_seconds: float) -> None:
-        """Until something holds in the world; an expression over `barn`, `workshop` and `circuit`."""
+        """Wait until an expression over `barn`, `workshop` and `circuit` holds in the world."""
         over = "({boxes: [barn, workshop], circuit})"
         await world_becomes(self.world, f"({over} => {condition})(world)", within_seconds=within_seconds)
 
     async def server_is(self, word: str, *, within_seconds: float) -> None:
-        """The dashboard shows both boxes connected with the maker's server, or not."""
+        """Check that the dashboard shows this connection state with the manufacturer's server for both boxes."""
         for box in (self.barn, self.workshop):
             await connection_reads(box, word, within_seconds=within_seconds)
 
 
 async def sees(box: Locator, name: str, text: str, *, within_seconds: float = SHOWN) -> None:
-    """A tile shows something, as soon as a command takes effect unless it is said otherwise."""
+    """Check that a tile shows a text, by default within the time that a command needs."""
     await harness.sees(box, name, text, within_seconds=within_seconds)
 
 
 @pytest.mark.timeout(200)
-async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> None:
+async def test_boxes_served_within_group_limit_while_server_is_down(browser: Browser, demo: Demo) -> None:
     yard = await Yard.begin(browser, demo)
     await yard.page.goto(f"{demo.url}/lovelace/juiceboxes")
     await see_the_server_command(yard)
@@ -76,7 +76,7 @@ async def test_two_boxes_outlive_their_server(browser: Browser, demo: Demo) -> N
 
 
 async def see_the_server_command(yard: Yard) -> None:
-    """Inside of its hours the one charges; the other as well, when the owner says so in the maker's app."""
+    """Check that one box charges in its hours, and the other after the owner allows it in the manufacturer's app."""
     await sees(yard.barn, "Status", "Charging")
     await sees(yard.workshop, "Status", "Waiting for schedule")
     await yard.whole()
@@ -90,7 +90,7 @@ async def see_the_server_command(yard: Yard) -> None:
 
 
 async def lose_the_server(yard: Yard) -> None:
-    """Both go on; outside of the window the box is told to pause, and told again and again."""
+    """Stop the server: both boxes are served; outside its window, a box gets the command to pause repeatedly."""
     await yard.change("/maker/down")
     await yard.server_is("Disconnected", within_seconds=TAKEN_OVER)
     for box in (yard.barn, yard.workshop):
@@ -105,7 +105,7 @@ async def lose_the_server(yard: Yard) -> None:
 
 
 async def override_outside_of_the_window(yard: Yard) -> None:
-    """The switch on the dashboard."""
+    """Switch the override on at the dashboard."""
     await tile(yard.workshop, "Charge now").get_by_role("switch").click()
     await sees(yard.workshop, "Charge now", "On")
     await sees(yard.workshop, "Status", "Charging")
@@ -113,7 +113,7 @@ async def override_outside_of_the_window(yard: Yard) -> None:
 
 
 async def use_all_that_the_group_allows(yard: Yard) -> None:
-    """The highest current that the dashboard offers for each: together it is the limit of the group."""
+    """Set the highest current that the dashboard offers for each box: together the limit of the group."""
     for box in (yard.barn, yard.workshop):
         await tile(box, "Charging current").get_by_role("slider").press("End")
         await sees(box, "Charging current", f"{SHARE} A")
@@ -122,7 +122,7 @@ async def use_all_that_the_group_allows(yard: Yard) -> None:
 
 
 async def get_the_server_back(yard: Yard) -> None:
-    """It has the one box at once. The other stays ours: the server would not let it charge."""
+    """Start the server: one box returns to it at once; the other stays with us, as the server would stop its charge."""
     await yard.change("/boxes/workshop/maker-by-hours")
     stops = (await yard.state())["workshop"]["stops"]
     await yard.change("/maker/up")
@@ -140,7 +140,7 @@ async def get_the_server_back(yard: Yard) -> None:
 
 
 async def end_the_override(yard: Yard) -> None:
-    """It is given a time. When that is over, what the server says reaches the box as it is."""
+    """Give the override an end time; after it, commands of the server reach the box unchanged."""
     await yard.page.evaluate(
         """async (until_time) => await document.querySelector("home-assistant").hass.callService(
             "chargekeeper", "set_tou_override", {enabled: true, until: "time", until_time},
@@ -158,7 +158,7 @@ async def end_the_override(yard: Yard) -> None:
 
 
 async def be_commanded_by_the_server(yard: Yard) -> None:
-    """It lets the box charge, with its own current; but not with more than the group shares out, or the wire bears."""
+    """Check that a box follows the current of the server, up to its share in the group and the wire rating."""
     await yard.change("/boxes/workshop/maker-always")
     for box, name in ((yard.barn, "barn"), (yard.workshop, "workshop")):
         await yard.until(f"{name}.told.online === {SERVER_LIMIT}", within_seconds=SHOWN)

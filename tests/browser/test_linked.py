@@ -1,4 +1,4 @@
-"""An outage with a local path: an override over linked entities, a `kill -9`, and what the cloud is told afterwards."""
+"""An outage with local control: an override over linked entities, a `kill -9`, and the commands to the cloud later."""
 
 from playwright.async_api import Browser, Page, expect
 import pytest
@@ -24,9 +24,9 @@ FAILBACK = 150.0
 OVER_THE_LINK = 15.0
 OVER_THE_CLOUD = 120.0
 POLLS = 4
-"""Answers of the cloud after which it would have been told, had there been anything to tell."""
+"""Number of the cloud's answers after which any needed command would have been sent."""
 POWER_CUT = ("The system could not validate that the sqlite3 database", "Ended unfinished session")
-"""What the recorder finds after a `kill -9`."""
+"""Messages of the recorder after a `kill -9`."""
 
 
 class Evening(Visit):
@@ -38,11 +38,11 @@ class Evening(Visit):
         self.earlier = 0
 
     async def sees(self, name: str, text: str, *, within_seconds: float) -> None:
-        """A tile shows something in time."""
+        """Check that a tile shows a text in time."""
         await sees(self.charger, name, text, within_seconds=within_seconds)
 
     async def cloud_is(self, word: str, *, within_seconds: float) -> None:
-        """The charger is connected with the cloud, or not."""
+        """Check that the dashboard shows this connection state with the cloud."""
         await connection_reads(self.charger, word, within_seconds=within_seconds)
 
     async def toggle_override(self) -> None:
@@ -50,28 +50,30 @@ class Evening(Visit):
         await tile(self.charger, "Charge now").get_by_role("switch").click()
 
     async def commands(self) -> list[str]:
-        """What the simulated cloud was told to do with the charger since it was set up, by its log."""
+        """Return the commands for the charger in the log of the simulated cloud, since `earlier`."""
         chargers = (await self.state())["chargers"]
         found: list[str] = next(charger["commands"] for charger in chargers if charger["key"] == "driveway")
         return found[self.earlier :]
 
     async def polls(self) -> None:
-        """Until the cloud has answered some more times."""
+        """Wait for some more answers of the cloud."""
         answered = (await self.state())["answered"] + POLLS
         await world_becomes(self.world, f"world.answered >= {answered}", within_seconds=120.0 * (POLLS + 1))
 
     async def world_says(self, text: str) -> None:
-        """The page of the world shows this of the charger."""
+        """Check that the control page shows a text for the charger."""
         section = self.world.locator("section", has=self.world.get_by_role("heading", name="Driveway"))
         await expect(section.last).to_contain_text(text, timeout=within(120.0))
 
 
 @pytest.mark.timeout(200)
-async def test_an_override_over_a_local_path(browser: Browser, linked_demo: Demo) -> None:
+async def test_override_over_linked_entities_survives_outage_and_kill(browser: Browser, linked_demo: Demo) -> None:
     evening = await Evening.begin(browser, linked_demo)
     await evening.sees("Status", "Waiting for schedule", within_seconds=FIRST_ROUND)
     await evening.cloud_is("Connected", within_seconds=FIRST_ROUND)
-    await evening.sees("Charging current", "20 A", within_seconds=FIRST_ROUND)  # lowered to the limit, by either path
+    await evening.sees(
+        "Charging current", "20 A", within_seconds=FIRST_ROUND
+    )  # lowered to the limit, over either transport
     evening.earlier = len(await evening.commands())
     await override_in_an_outage(evening)
     await kill_home_assistant(evening)
@@ -137,7 +139,7 @@ async def heal_with_the_charger_under_its_schedule(evening: Evening) -> None:
     await evening.cloud_is("Connected", within_seconds=FAILBACK)
     await evening.sees("Status", "Charging", within_seconds=OVER_THE_CLOUD)
     await evening.polls()
-    told = (await evening.commands())[len(before) :]
-    assert [command.rpartition(" ")[2] for command in told] == ['{"action":1}'], "exactly once"
+    sent = (await evening.commands())[len(before) :]
+    assert [command.rpartition(" ")[2] for command in sent] == ['{"action":1}'], "exactly once"
     await evening.sees("Charge now", "On", within_seconds=OVER_THE_CLOUD)
     await evening.world_says("charging · 11")

@@ -1,4 +1,4 @@
-"""Every bench of a test is stopped after it."""
+"""Stop every bench of a test after the test."""
 
 from collections.abc import AsyncIterator
 

@@ -1,7 +1,8 @@
-"""A charger and the paths to it, scripted by the test: what a keeper is tried on without any network.
+"""A scripted charger and its transports: a `Charger` is tested on them without any network.
 
-`FakeDevice` behaves as far as schedule, override and restart go; `FakeTransport` tells of it when the test says so and
-carries commands to it. `Bench` ties them to a keeper and keeps one log of what was saved, sent and told, in order.
+`FakeDevice` simulates schedule, override and restart. `FakeTransport` reports the device when the test says so, and
+carries commands to it. `Bench` connects both to a `Charger` and keeps one log of all saves, commands and events in
+order.
 """
 
 import asyncio
@@ -69,13 +70,13 @@ from tests.simulators.clock import VirtualClock
 WHO = Identity(Maker.WALLBOX, "700200", "Bench")
 LIVE_SECONDS = 3600.0
 NIGHT = Window(slot=0, enabled=True, days=frozenset(range(7)), start=time(22), end=time(5))
-"""The bench's clock starts at noon, so the window opens ten hours later."""
+"""A window that opens ten hours after the start of the bench: its clock starts at noon."""
 DAYTIME = replace(NIGHT, start=time(8), end=time(14))
-"""Open when the bench's clock starts, for two hours more."""
+"""A window that is open when the bench starts, and closes two hours later."""
 
 
 class Resume(StrEnum):
-    """What being asked to charge does to a charger that waits for its schedule."""
+    """The effect of a start command on a charger that waits for its schedule."""
 
     WORKS = "works"
     CONFLICT = "conflict"
@@ -83,7 +84,7 @@ class Resume(StrEnum):
 
 
 class Manual(StrEnum):
-    """What somebody asked for by hand."""
+    """The last request by hand, in the app or at the charger."""
 
     CHARGE = "charge"
     PAUSE = "pause"
@@ -91,7 +92,7 @@ class Manual(StrEnum):
 
 @dataclass(kw_only=True)
 class FakeDevice:
-    """The truth behind all paths. `at_hand` False: powered down, nobody reaches it."""
+    """The true state of the charger behind all transports. `at_hand` is False while no transport reaches it."""
 
     clock: VirtualClock
     windows: Schedule = (NIGHT,)
@@ -109,10 +110,10 @@ class FakeDevice:
     restarts: int = 0
     bricked: bool = False
     starts: int = 0
-    """How often it was made to charge against its schedule, or out of a pause."""
+    """Number of starts against the schedule, or out of a pause."""
 
     def status(self) -> Status:
-        """What it does."""
+        """Return the true status of the charger."""
         if self.updating:
             return Status.UPDATING
         if self.locked:
@@ -127,15 +128,15 @@ class FakeDevice:
 
     @property
     def in_window(self) -> bool:
-        """Whether its schedule lets it charge now."""
+        """True while the schedule lets the charger charge."""
         return schedule.inside(self.windows, self.clock.now())
 
     def unplug(self) -> None:
-        """The car leaves, and with it what was asked for by hand."""
+        """Unplug the car; the charger forgets requests by hand."""
         self.car, self.manual = False, None
 
     def power_cycle(self) -> None:
-        """It forgets what was asked for by hand."""
+        """Cut the power for a moment; the charger forgets requests by hand."""
         self.manual = None
 
     def obey(self, command: Command) -> None:
@@ -174,7 +175,7 @@ class FakeDevice:
 
 
 class ScriptedPath(Transport):
-    """What every path of a test has in common: it is what the test has set, and tells its listeners of it."""
+    """The common part of all scripted transports: every property has the value that the test set."""
 
     def __init__(self, clock: VirtualClock, breaker: Breaker, who: Identity, source: Source) -> None:
         self.source = source
@@ -233,39 +234,39 @@ class ScriptedPath(Transport):
         return lambda: self._listeners.remove(listener)
 
     def answer(self, readings: Readings) -> None:
-        """An answer comes with these readings."""
+        """Notify the listeners of an answer with these readings."""
         self._contact = self._clock.now()
         for listener in tuple(self._listeners):
             listener.readings_received(self, readings)
 
     def changed(self) -> None:
-        """Tell of a change of what this path is."""
+        """Notify the listeners of a change of the transport itself."""
         for listener in tuple(self._listeners):
             listener.transport_changed(self)
 
 
 class FakeTransport(ScriptedPath):
-    """One way to the charger. It says nothing by itself: `tell` is an answer, `execute` and `check` do as scripted."""
+    """A scripted transport to the device: `tell` simulates an answer, and commands succeed or fail as set."""
 
     def __init__(self, device: FakeDevice, *, source: Source = Source.CLOUD, log: list[object] | None = None) -> None:
         super().__init__(device.clock, Breaker(device.clock, lambda: 1.0), WHO, source)
         self.device = device
         self.is_present: Presence | None = None
-        """What the presence reads, instead of what follows from the last answer."""
+        """Presence set by the test, in place of the presence that follows from the last answer."""
         self.log: list[object] = [] if log is None else log
         self.errors: deque[ChargerError] = deque()
-        """What the next commands raise, one each, before they reach the charger."""
+        """Errors of the next commands, one each; these commands do not reach the charger."""
         self.lost_answers = 0
-        """How many commands reach the charger and have their answers lost."""
+        """Number of next commands that reach the charger although their answers are lost."""
         self.gate: asyncio.Event | None = None
-        """Holds every command until it is set."""
+        """An event that every command waits for."""
         self.patience: list[float] = []
         self.checks = 0
         self.check_error: ChargerError | None = None
         self.schedule_error: ChargerError | None = None
         self.watchers = 0
         self.acked_only = False
-        """Whether commands are acknowledged and never arrive."""
+        """True while commands are acknowledged and never reach the charger."""
 
     @property
     @override
@@ -336,11 +337,11 @@ class FakeTransport(ScriptedPath):
 
     @property
     def commands(self) -> list[Command]:
-        """What was sent, schedules left out."""
+        """All commands sent, without schedules."""
         return [entry for entry in self.log if isinstance(entry, COMMANDS)]
 
     def show[T](self, prop: Property[T], value: T, *, ago: float = 0.0, max_age: float = LIVE_SECONDS) -> None:
-        """An answer shows one value, which the charger showed `ago` seconds before."""
+        """Simulate an answer with one value, which the charger showed `ago` seconds before."""
         self.answer(self.readings({prop: value}, ago=ago, max_age=max_age))
 
     def readings(
@@ -350,7 +351,7 @@ class FakeTransport(ScriptedPath):
         ago: float = 0.0,
         max_age: float = LIVE_SECONDS,
     ) -> Readings:
-        """Readings of this path."""
+        """Return readings of this transport."""
         found, now = Readings(), self._clock.monotonic()
         for prop, value in values.items():
             age = max_age if prop.kind is ReadingClass.LIVE else float("inf")
@@ -358,11 +359,11 @@ class FakeTransport(ScriptedPath):
         return found
 
     def tell(self, status: Status | EllipsisType | None = ..., *, synced_ago: float | None = 0.0) -> None:
-        """An answer shows the charger as it is, or with another status.
+        """Simulate an answer that shows the charger as it is, or with another status.
 
         Args:
-            status: shown instead of the true one; None for a code that nobody knows.
-            synced_ago: how long ago the charger itself reported; None where the path cannot tell, so that it stays.
+            status: shown in place of the true status; None for an unknown status code.
+            synced_ago: seconds since the charger itself reported; None keeps the time of the earlier report.
         """
         now, device = self._clock.monotonic(), self.device
         away = Status.OFFLINE if not device.at_hand else device.status()
@@ -395,7 +396,7 @@ class FakeTransport(ScriptedPath):
         self.answer(readings)
 
     async def lose(self) -> None:
-        """The far end stops answering; two failures later the breaker is open."""
+        """Stop all answers; the breaker opens after two failures."""
         self.breaker.bad(Failure.OTHER)
         await self._clock.advance(20)
         self.breaker.bad(Failure.OTHER)
@@ -407,20 +408,20 @@ COMMANDS = (SetCurrent, SetCharging, SetOverride, SetLock, SetEcoMode, Restart, 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """The journal as it was saved."""
+    """The content of the intent store when it was saved."""
 
     intents: dict[str, object]
 
     @property
     def override(self) -> dict[str, object] | None:
-        """The override in it."""
+        """The saved override."""
         entry = self.intents["override"]
         assert entry is None or isinstance(entry, dict)
         return entry
 
 
 class LogLines(logging.Handler):
-    """What ChargeKeeper logs, line by line, whatever else is done with it."""
+    """A log handler that collects the messages of ChargeKeeper from warnings up."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -439,12 +440,12 @@ class LogLines(logging.Handler):
 
 
 BENCHES: list[Bench] = []
-"""All benches of a test, so that they can be stopped after it."""
+"""All benches of a test; a fixture stops them after the test."""
 
 
 @dataclass(eq=False)
 class Bench:
-    """A charger, a cloud path, a keeper, and one log of everything saved, sent and told."""
+    """A device, its cloud transport and its `Charger`, with one log of all saves, commands and events."""
 
     clock: VirtualClock = field(default_factory=VirtualClock)
     options: ChargerOptions = field(default_factory=ChargerOptions)
@@ -463,7 +464,7 @@ class Bench:
         BENCHES.append(self)
 
     def new_keeper(self, intents: dict[str, object] | None = None) -> Charger:
-        """A keeper as after a start of Home Assistant, on the same charger; not started."""
+        """Return a new `Charger` for the same device, restored from the store and not started."""
         charger = Charger(WHO, self.clock, self.options, self._save)
         charger.restore(self.stored, self.intents if intents is None else intents)
         charger.listen_events(self.log.append)
@@ -481,19 +482,19 @@ class Bench:
         self.log.append(Saved(intents))
 
     async def start(self, *, tell: bool = True) -> None:
-        """The keeper runs, and has heard of the charger."""
+        """Start the `Charger`; with `tell`, its cloud transport reports the device."""
         self.charger.add_transport(self.cloud)
         self.charger.start()
         if tell:
             await self.tell()
 
     async def stop(self) -> None:
-        """Stop every keeper that there was."""
+        """Stop every `Charger` of this bench."""
         for charger in self._chargers:
             await charger.stop()
 
     async def restart_home_assistant(self, *, down_for: float = 10.0, tell: bool = True) -> None:
-        """Stop the keeper, and start another one from what was saved."""
+        """Stop the `Charger`, and start another one from the saved data."""
         self.stored = self.charger.export()
         await self.charger.stop()
         await self.clock.advance(down_for)
@@ -503,18 +504,18 @@ class Bench:
         await self.start(tell=tell)
 
     async def tell(self, status: Status | EllipsisType | None = ..., *, transport: FakeTransport | None = None) -> None:
-        """An answer of the cloud, and all that comes of it."""
+        """Simulate an answer of the cloud or of `transport`, and wait until its effects are complete."""
         (transport or self.cloud).tell(status)
         await self.clock.settle()
 
     async def poll(self, times: int = 1, *, every: float = 60.0) -> None:
-        """Let time pass, with an answer at the end of each stretch."""
+        """Let time pass, with an answer at the end of each interval."""
         for _ in range(times):
             await self.clock.advance(every)
             await self.tell()
 
     async def add(self, source: Source) -> FakeTransport:
-        """Another path."""
+        """Add another transport, which reports the device."""
         transport = FakeTransport(self.device, source=source, log=[])
         self.charger.add_transport(transport)
         transport.tell()
@@ -522,7 +523,7 @@ class Bench:
         return transport
 
     async def give_up(self, setting: Setting) -> FakeTransport:
-        """No answer to a setting comes from the cloud, which is lost then, nor from a local path; that path."""
+        """Send a setting that neither the cloud nor a local transport answers; lose the cloud, return the local one."""
         local = await self.add(Source.LINKED)
         local.read_back_delays = LOCAL_READ_BACK
         for transport in (self.cloud, local):
@@ -534,43 +535,43 @@ class Bench:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What the entities see."""
+        """The snapshot that entities show."""
         return self.charger.snapshot
 
     def issues(self) -> frozenset[ChargerIssue]:
-        """What the user is told to see to."""
+        """Return the issues that the user sees."""
         return self.snapshot.issues
 
     def disabled(self) -> tuple[str, ...]:
-        """The windows that are disabled for the override."""
+        """Return the windows that are disabled for the override."""
         return self.charger.disabled_windows
 
     def status(self) -> Status | None:
-        """The status that the entities see."""
+        """Return the status that entities show."""
         return self.snapshot.value(STATUS)
 
     def reach(self) -> tuple[bool | None, bool | None, Source | None]:
-        """Whether cloud and local paths reach the charger, and which one commands go by."""
+        """Return if cloud and local transports reach the charger, and the source that carries commands."""
         return self.snapshot.cloud, self.snapshot.local, self.snapshot.connection_path
 
     @property
     def sent(self) -> list[Command]:
-        """What was sent to the cloud."""
+        """All commands sent to the cloud."""
         return self.cloud.commands
 
     @property
     def events(self) -> list[str]:
-        """What was told, of all kinds."""
+        """The types of all events."""
         return [entry.type for entry in self.log if isinstance(entry, ChargerEvent)]
 
     @property
     def intent(self) -> dict[str, object] | None:
-        """The override in the journal as it was saved last."""
+        """The override that was saved last."""
         return None if self.intents is None else Saved(self.intents).override
 
     @property
     def reasons(self) -> list[str]:
-        """How overrides ended: the reasons told, `superseded` included."""
+        """The reasons of all ended overrides, `superseded` included."""
         found = []
         for entry in self.log:
             if isinstance(entry, ChargerEvent) and entry.type == "override_ended":

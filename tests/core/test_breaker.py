@@ -1,4 +1,4 @@
-"""The breaker: what it takes to open and to close it, when it asks again, and when it leaves the far end alone."""
+"""The breaker: when it opens and closes, when the next probe is due, and when it is throttled."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def breaker(clock: VirtualClock) -> Breaker:
-    """A breaker whose waits are the longest that jitter allows."""
+    """Return a breaker with the longest waits that jitter allows."""
     return Breaker(clock, lambda: 1.0)
 
 
@@ -40,14 +40,14 @@ async def reach_due(breaker: Breaker, clock: VirtualClock) -> None:
     await clock.advance(wait_of(breaker, clock))
 
 
-async def open_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def open_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.OTHER)
     await reach_due(breaker, clock)
     breaker.bad(Failure.OTHER)
     assert state_of(breaker) is OPEN
 
 
-def test_a_new_one_is_closed(breaker: Breaker) -> None:
+def test_new_breaker_is_closed(breaker: Breaker) -> None:
     assert state_of(breaker) is CLOSED
     assert breaker.closed
     assert breaker.usable
@@ -55,7 +55,7 @@ def test_a_new_one_is_closed(breaker: Breaker) -> None:
     assert (breaker.due, breaker.busy_until, breaker.opened_at) == (None, None, None)
 
 
-def test_good_answers_leave_it_closed(breaker: Breaker) -> None:
+def test_good_answer_leaves_breaker_closed(breaker: Breaker) -> None:
     breaker.good()
     assert state_of(breaker) is CLOSED
     assert breaker.due is None
@@ -83,12 +83,12 @@ async def test_other_failures_are_confirmed_once_after_20_seconds(breaker: Break
     assert wait_of(breaker, clock) == 20
     await clock.advance(20)
     assert state_of(breaker) is DOUBTFUL
-    breaker.bad(Failure.CONNECT)  # in whichever way it fails
+    breaker.bad(Failure.CONNECT)  # any kind of failure confirms
     assert state_of(breaker) is OPEN
 
 
 @pytest.mark.parametrize("failure", Failure)
-async def test_failures_before_the_confirmation_do_not_confirm(
+async def test_failures_before_confirmation_is_due_do_not_open_breaker(
     breaker: Breaker, clock: VirtualClock, failure: Failure
 ) -> None:
     breaker.bad(failure)
@@ -100,7 +100,7 @@ async def test_failures_before_the_confirmation_do_not_confirm(
     assert breaker.due == due
 
 
-async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_confirmation_slightly_early_opens_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.OTHER)
     await clock.advance(19.95)
     breaker.bad(Failure.OTHER)
@@ -108,7 +108,9 @@ async def test_a_timer_that_fires_a_little_early_still_confirms(breaker: Breaker
 
 
 @pytest.mark.parametrize("times", [1, 4])
-async def test_impatience_leads_to_a_look_and_opens_nothing(breaker: Breaker, clock: VirtualClock, times: int) -> None:
+async def test_slow_answer_makes_check_due_without_opening_breaker(
+    breaker: Breaker, clock: VirtualClock, times: int
+) -> None:
     for _ in range(times):
         breaker.slow()
         assert state_of(breaker) is DOUBTFUL
@@ -122,7 +124,7 @@ async def test_impatience_leads_to_a_look_and_opens_nothing(breaker: Breaker, cl
     assert wait_of(breaker, clock) == 0
 
 
-async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_good_answer_closes_doubtful_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     await clock.advance(2)
     breaker.bad(Failure.CONNECT)
@@ -130,12 +132,12 @@ async def test_a_good_answer_ends_the_doubt(breaker: Breaker, clock: VirtualCloc
     assert state_of(breaker) is CLOSED
     assert breaker.due is None
     assert breaker.opened_at is None
-    breaker.bad(Failure.CONNECT)  # and all confirmations are needed again
+    breaker.bad(Failure.CONNECT)  # all confirmations are needed again
     assert state_of(breaker) is DOUBTFUL
     assert wait_of(breaker, clock) == 2
 
 
-async def test_a_slow_confirmation_makes_the_next_one_due_at_once(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_slow_confirmation_makes_next_confirmation_due_at_once(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     await clock.advance(12)  # the first confirmation hung for 10 s
     breaker.bad(Failure.OTHER)
@@ -146,7 +148,7 @@ async def test_a_slow_confirmation_makes_the_next_one_due_at_once(breaker: Break
 @pytest.mark.parametrize(("jitter", "waits"), [(0.0, (7.5, 15, 30, 60, 60)), (1.0, (15, 30, 60, 120, 120))])
 async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: float, waits: tuple[float, ...]) -> None:
     breaker = Breaker(clock, lambda: jitter)
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     for wait in waits:
         assert wait_of(breaker, clock) == pytest.approx(wait)
         await reach_due(breaker, clock)
@@ -154,17 +156,19 @@ async def test_probes_back_off_with_equal_jitter(clock: VirtualClock, jitter: fl
         assert state_of(breaker) is OPEN
 
 
-async def test_late_failures_of_older_requests_do_not_postpone_the_probe(breaker: Breaker, clock: VirtualClock) -> None:
-    await open_it(breaker, clock)
+async def test_late_failure_of_older_request_does_not_postpone_probe(breaker: Breaker, clock: VirtualClock) -> None:
+    await open_breaker(breaker, clock)
     due = breaker.due
     await clock.advance(3)
     breaker.bad(Failure.OTHER)
     assert breaker.due == due
 
 
-async def test_one_good_answer_uses_it_again_and_three_close_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_open_breaker_usable_after_one_good_answer_closed_after_three(
+    breaker: Breaker, clock: VirtualClock
+) -> None:
     first_at = clock.now()
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     for _ in range(2):
         await reach_due(breaker, clock)
         breaker.good()
@@ -179,8 +183,8 @@ async def test_one_good_answer_uses_it_again_and_three_close_it(breaker: Breaker
     assert (breaker.due, breaker.opened_at) == (None, None)
 
 
-async def test_a_relapse_goes_on_with_the_back_off(breaker: Breaker, clock: VirtualClock) -> None:
-    await open_it(breaker, clock)
+async def test_failure_while_half_open_continues_backoff(breaker: Breaker, clock: VirtualClock) -> None:
+    await open_breaker(breaker, clock)
     opened_at = breaker.opened_at
     await reach_due(breaker, clock)
     breaker.bad(Failure.OTHER)  # 15 s are used up, 30 s wait
@@ -195,14 +199,16 @@ async def test_a_relapse_goes_on_with_the_back_off(breaker: Breaker, clock: Virt
     await reach_due(breaker, clock)
     breaker.good()
     breaker.good()
-    assert state_of(breaker) is HALF_OPEN  # good answers before the relapse do not count
+    assert state_of(breaker) is HALF_OPEN  # good answers before the failure do not count
     breaker.good()
     assert state_of(breaker) is CLOSED
-    await open_it(breaker, clock)
-    assert wait_of(breaker, clock) == pytest.approx(15)  # closed, it begins anew
+    await open_breaker(breaker, clock)
+    assert wait_of(breaker, clock) == pytest.approx(15)  # after closing, the backoff starts again
 
 
-async def test_throttling_answers_without_a_time_climb_the_ladder(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_throttling_without_retry_after_lengthens_wait_step_by_step(
+    breaker: Breaker, clock: VirtualClock
+) -> None:
     for seconds in (120, 240, 480, 900, 900):
         breaker.throttled(None)
         assert state_of(breaker) is CLOSED
@@ -220,14 +226,14 @@ async def test_throttling_answers_without_a_time_climb_the_ladder(breaker: Break
     ("retry_after", "seconds"),
     [(30, 30), (0, 1), (-5, 1), (1e9, 3600), (float("inf"), 3600), (float("nan"), 1)],
 )
-def test_retry_after_is_believed_within_bounds(
+def test_retry_after_is_clamped_to_bounds(
     breaker: Breaker, clock: VirtualClock, retry_after: float, seconds: float
 ) -> None:
     breaker.throttled(retry_after)
     assert breaker.busy_until == clock.monotonic() + seconds
 
 
-def test_a_longer_wait_is_never_cut_short_by_another_throttling_answer(breaker: Breaker, clock: VirtualClock) -> None:
+def test_longer_wait_not_shortened_by_next_throttling_answer(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(600)
     breaker.throttled(5)
     assert breaker.busy_until == clock.monotonic() + 600
@@ -235,15 +241,15 @@ def test_a_longer_wait_is_never_cut_short_by_another_throttling_answer(breaker: 
     assert not breaker.busy
 
 
-async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_throttling_answer_counts_as_good_answer(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.bad(Failure.CONNECT)
     breaker.throttled(60)
     assert state_of(breaker) is CLOSED
     await clock.advance(60)
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     breaker.throttled(60)
     assert state_of(breaker) is HALF_OPEN
-    assert wait_of(breaker, clock) == 60  # nothing is asked while it is busy
+    assert wait_of(breaker, clock) == 60  # no probe while throttled
     breaker.probe_now()
     assert wait_of(breaker, clock) == 60
     await clock.advance(60)
@@ -252,22 +258,22 @@ async def test_throttling_proves_that_the_far_end_is_there(breaker: Breaker, clo
     assert state_of(breaker) is CLOSED
 
 
-async def test_failures_while_busy_still_open_it(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_failures_while_throttled_open_breaker(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(600)
     breaker.bad(Failure.OTHER)
     assert wait_of(breaker, clock) == 600
     await clock.advance(20)
-    breaker.bad(Failure.OTHER)  # a command without another path
+    breaker.bad(Failure.OTHER)  # a command without another transport
     assert state_of(breaker) is OPEN
     assert wait_of(breaker, clock) == 580
 
 
-async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
+async def test_probe_now_brings_next_attempt_forward_at_most_every_5_seconds(
     breaker: Breaker, clock: VirtualClock
 ) -> None:
     breaker.probe_now()
     assert breaker.due is None
-    await open_it(breaker, clock)
+    await open_breaker(breaker, clock)
     breaker.probe_now()
     assert wait_of(breaker, clock) == 0
     breaker.bad(Failure.CONNECT)
@@ -287,71 +293,71 @@ async def test_hurry_brings_the_next_attempt_forward_at_most_every_5_seconds(
     assert wait_of(breaker, clock) == 0
 
 
-async def test_listeners_hear_each_change_once(breaker: Breaker, clock: VirtualClock) -> None:
-    told: list[tuple[BreakerState, bool]] = []
-    end = breaker.listen(lambda: told.append((breaker.state, breaker.busy)))
+async def test_listener_called_once_per_breaker_change(breaker: Breaker, clock: VirtualClock) -> None:
+    calls: list[tuple[BreakerState, bool]] = []
+    end = breaker.listen(lambda: calls.append((breaker.state, breaker.busy)))
 
-    def heard() -> list[tuple[BreakerState, bool]]:
-        news = told.copy()
-        told.clear()
-        return news
+    def new_calls() -> list[tuple[BreakerState, bool]]:
+        found = calls.copy()
+        calls.clear()
+        return found
 
     breaker.good()
-    assert heard() == []
-    await open_it(breaker, clock)
-    assert heard() == [(DOUBTFUL, False), (OPEN, False)]
+    assert new_calls() == []
+    await open_breaker(breaker, clock)
+    assert new_calls() == [(DOUBTFUL, False), (OPEN, False)]
     breaker.probe_now()
-    assert heard() == [(OPEN, False)]
+    assert new_calls() == [(OPEN, False)]
     breaker.probe_now()
     breaker.bad(Failure.OTHER)
-    assert heard() == []
+    assert new_calls() == []
     breaker.throttled(30)
-    assert heard() == [(HALF_OPEN, True)]
+    assert new_calls() == [(HALF_OPEN, True)]
     await clock.advance(30)
-    assert heard() == [(HALF_OPEN, False)]
+    assert new_calls() == [(HALF_OPEN, False)]
     breaker.throttled(30)
-    assert heard() == [(HALF_OPEN, True)]
+    assert new_calls() == [(HALF_OPEN, True)]
     breaker.good()
-    assert heard() == [(CLOSED, False)]
+    assert new_calls() == [(CLOSED, False)]
     await clock.advance(60)
-    assert heard() == []
+    assert new_calls() == []
     end()
     end()
     breaker.bad(Failure.OTHER)
-    assert heard() == []
+    assert new_calls() == []
 
 
-async def test_the_timer_runs_only_while_somebody_listens(breaker: Breaker, clock: VirtualClock) -> None:
+async def test_timer_runs_only_while_breaker_has_listeners(breaker: Breaker, clock: VirtualClock) -> None:
     breaker.throttled(60)
     assert clock.pending == 0
-    told: list[float] = []
-    first = breaker.listen(lambda: told.append(clock.monotonic()))
-    second = breaker.listen(lambda: told.append(clock.monotonic()))
+    calls: list[float] = []
+    first = breaker.listen(lambda: calls.append(clock.monotonic()))
+    second = breaker.listen(lambda: calls.append(clock.monotonic()))
     assert clock.pending == 1
     first()
     assert clock.pending == 1
     second()
     assert clock.pending == 0
-    again = breaker.listen(lambda: told.append(clock.monotonic()))
+    again = breaker.listen(lambda: calls.append(clock.monotonic()))
     until = breaker.busy_until
     await clock.advance(61)
-    assert told == [until]
+    assert calls == [until]
     again()
     assert clock.pending == 0
 
 
-def test_a_listener_may_end_itself(breaker: Breaker) -> None:
-    told: list[str] = []
+def test_listener_can_remove_itself_during_call(breaker: Breaker) -> None:
+    calls: list[str] = []
 
     def once() -> None:
-        told.append("once")
+        calls.append("once")
         end()
 
     end = breaker.listen(once)
-    breaker.listen(lambda: told.append("always"))
+    breaker.listen(lambda: calls.append("always"))
     breaker.bad(Failure.OTHER)
     breaker.good()
-    assert told == ["once", "always", "always"]
+    assert calls == ["once", "always", "always"]
 
 
 EVENTS: tuple[Callable[[Breaker], None], ...] = (
@@ -368,7 +374,7 @@ EVENTS: tuple[Callable[[Breaker], None], ...] = (
     st.lists(st.tuples(st.sampled_from(EVENTS), st.sampled_from([0, 0.5, 2, 5, 8, 15, 20, 60, 130])), max_size=60),
     st.floats(0, 1, exclude_max=True),
 )
-def test_whatever_happens_it_stays_consistent(
+def test_breaker_state_stays_consistent_after_any_events(
     events: list[tuple[Callable[[Breaker], None], float]], jitter: float
 ) -> None:
     clock = VirtualClock()

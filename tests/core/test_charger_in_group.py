@@ -1,4 +1,4 @@
-"""The keeper of a charger in a load group: its share binds, a pause of the group is lifted, an override waits."""
+"""A charger in a load group: its share limits it, a pause by the group is lifted, an override waits for a share."""
 
 import asyncio
 from dataclasses import replace
@@ -41,17 +41,17 @@ async def pause_by_group(bench: Bench) -> None:
     await bench.poll()
 
 
-def flies(bench: Bench) -> bool:
+def in_flight(bench: Bench) -> bool:
     return bench.charger.in_flight
 
 
-async def room_again(bench: Bench) -> None:
+async def restore_share(bench: Bench) -> None:
     await bench.poll(5)
     bench.charger.group_share = 10
 
 
 @pytest.mark.parametrize(
-    ("share", "entered", "told", "amps", "source"),
+    ("share", "entered", "reported", "amps", "source"),
     [
         (None, None, None, None, None),
         (10, None, None, 10, Source.USER),
@@ -65,20 +65,20 @@ async def room_again(bench: Bench) -> None:
         (0, 12, 20, 0, Source.USER),
     ],
 )
-async def test_the_smallest_of_share_and_limits_counts(
-    share: float | None, entered: float | None, told: float | None, amps: float | None, source: Source | None
+async def test_load_group_limit_is_smallest_of_share_and_limits(
+    share: float | None, entered: float | None, reported: float | None, amps: float | None, source: Source | None
 ) -> None:
     bench = Bench(options=ChargerOptions(load_group_limit=entered))
     await bench.start()
     bench.charger.group_share = share
     assert bench.charger.group_share == share
-    if told is not None:
-        bench.cloud.show(LOAD_GROUP_LIMIT, float(told))
+    if reported is not None:
+        bench.cloud.show(LOAD_GROUP_LIMIT, float(reported))
     reading = bench.snapshot.readings.get(LOAD_GROUP_LIMIT)
     assert (reading and reading.value, reading and reading.source) == (amps, source)
 
 
-async def test_i1_the_share_caps_what_may_be_set(bench: Bench) -> None:
+async def test_i1_current_above_group_share_refused(bench: Bench) -> None:
     bench.charger.group_share = 12
     assert (bench.snapshot.effective_limit, bench.snapshot.limiting_factor) == (12, LimitingFactor.LOAD_GROUP_LIMIT)
     with pytest.raises(UnsafeRequest, match="above_ceiling: 12"):
@@ -90,7 +90,7 @@ async def test_i1_the_share_caps_what_may_be_set(bench: Bench) -> None:
     assert bench.device.amps == 12, "nothing is raised by itself"
 
 
-async def test_i1_without_a_share_nothing_is_started(bench: Bench) -> None:
+async def test_i1_start_refused_without_group_share(bench: Bench) -> None:
     bench.charger.group_share = 5
     for work in (bench.charger.command(SetCharging(on=True)), bench.charger.lift_pause()):
         with pytest.raises(UnsafeRequest, match="no_group_share"):
@@ -100,48 +100,48 @@ async def test_i1_without_a_share_nothing_is_started(bench: Bench) -> None:
     assert bench.cloud.commands == [PAUSE]
 
 
-async def test_a_command_is_in_flight_until_it_shows_or_is_given_up(bench: Bench) -> None:
-    assert not flies(bench)
+async def test_command_in_flight_until_shown_or_timed_out(bench: Bench) -> None:
+    assert not in_flight(bench)
     await bench.charger.command(SetCurrent(10))
-    assert flies(bench)
+    assert in_flight(bench)
     await bench.poll()
-    assert not flies(bench)
+    assert not in_flight(bench)
     bench.cloud.acked_only = True
     await bench.charger.command(SetCurrent(8))
     await bench.poll()
-    assert flies(bench)
+    assert in_flight(bench)
     await bench.clock.advance(EXPECT_WITHIN)
-    assert not flies(bench)
+    assert not in_flight(bench)
 
 
-async def test_a_pause_is_lifted_and_the_schedule_rules_again(bench: Bench) -> None:
+async def test_group_pause_lifted_returns_charger_to_schedule(bench: Bench) -> None:
     await pause_by_group(bench)
     assert bench.status() is Status.PAUSED
-    await room_again(bench)
+    await restore_share(bench)
     assert await bench.charger.lift_pause() is Outcome.ACCEPTED
     assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=False)]
     await bench.poll()
     assert bench.status() is Status.WAITING_SCHEDULE
-    assert not flies(bench)
+    assert not in_flight(bench)
 
 
-async def test_without_a_schedule_the_charger_is_told_to_charge(bench: Bench) -> None:
+async def test_group_pause_lifted_without_schedule_starts_charging(bench: Bench) -> None:
     bench.device.windows, bench.device.amps = (replace(NIGHT, enabled=False),), 8
     await bench.tell()
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.charger.lift_pause()
     assert bench.cloud.commands == [PAUSE, SetCharging(on=True)]
     await bench.poll()
     assert bench.status() is Status.CHARGING
 
 
-async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(bench: Bench) -> None:
-    """A cloud, or an entity that is polled, goes on to say "paused" for a while."""
+async def test_override_kept_when_old_paused_status_follows_lifted_pause(bench: Bench) -> None:
+    """A cloud or a polled entity keeps showing "paused" for a while."""
     await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.charger.lift_pause()
     await bench.clock.advance(20)
     await bench.tell(Status.PAUSED)
@@ -150,7 +150,7 @@ async def test_an_override_outlives_a_word_from_before_its_pause_was_lifted(benc
     assert bench.snapshot.issues == set()
 
 
-async def test_an_override_outlives_its_load_group(bench: Bench) -> None:
+async def test_override_kept_when_group_share_removed(bench: Bench) -> None:
     await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
@@ -161,7 +161,7 @@ async def test_an_override_outlives_its_load_group(bench: Bench) -> None:
     assert bench.status() is Status.CHARGING
 
 
-async def test_a_start_that_arrives_late_makes_no_pause_of_the_user_out_of_one_of_the_group(bench: Bench) -> None:
+async def test_late_start_does_not_turn_group_pause_into_user_pause(bench: Bench) -> None:
     local = await bench.add(Source.BLUETOOTH)
     bench.device.manual = Manual.PAUSE
     await bench.tell()
@@ -176,7 +176,7 @@ async def test_a_start_that_arrives_late_makes_no_pause_of_the_user_out_of_one_o
     assert bench.intents is None or bench.intents.get("pause") is None
 
 
-async def test_a_pause_of_the_user_that_waits_is_not_swallowed_by_one_of_the_group(bench: Bench) -> None:
+async def test_queued_user_pause_kept_when_group_pauses_too(bench: Bench) -> None:
     bench.device.windows = ()
     bench.device.manual = Manual.CHARGE
     await bench.tell()
@@ -192,21 +192,21 @@ async def test_a_pause_of_the_user_that_waits_is_not_swallowed_by_one_of_the_gro
     assert bench.intents["pause"] is not None
 
 
-async def test_a_pause_that_cannot_be_lifted_says_why(bench: Bench) -> None:
+async def test_lift_pause_raises_transport_error(bench: Bench) -> None:
     await pause_by_group(bench)
-    await room_again(bench)
+    await restore_share(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     with pytest.raises(TransportDown):
         await bench.charger.lift_pause()
 
 
-async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Bench) -> None:
+async def test_override_not_superseded_by_group_pause(bench: Bench) -> None:
     await bench.charger.set_override(on=True)
     await bench.poll()
     assert bench.snapshot.override.applied
     await pause_by_group(bench)
     await bench.poll(5)
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll(2)
     assert bench.snapshot.override.on
     sent = len(bench.cloud.commands)
@@ -222,34 +222,34 @@ async def test_an_override_is_not_superseded_by_a_pause_of_the_group(bench: Benc
     assert len(bench.cloud.commands) == sent + 2
 
 
-async def test_an_override_that_is_wanted_without_a_share_waits_for_one(bench: Bench) -> None:
+async def test_override_requested_without_group_share_waits_for_share(bench: Bench) -> None:
     bench.device.amps = 8
     await bench.tell()
     bench.charger.group_share = 0
     assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert bench.cloud.commands == []
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll()
     assert bench.cloud.commands == [SetOverride(on=True)]
     assert bench.device.manual is Manual.CHARGE
 
 
-async def test_an_override_of_a_pause_of_the_users_waits_for_a_share_too(bench: Bench) -> None:
+async def test_override_of_user_pause_waits_for_group_share(bench: Bench) -> None:
     await bench.charger.command(PAUSE)
     await bench.poll(2)
     bench.charger.group_share = 0
     assert await bench.charger.set_override(on=True) is Outcome.PENDING
     await bench.poll(3)
     assert (bench.snapshot.override, bench.cloud.commands) == (Override(on=True, applied=False), [PAUSE])
-    await room_again(bench)
+    await restore_share(bench)
     await bench.poll()
     assert bench.cloud.commands == [PAUSE, SetCurrent(10), SetOverride(on=True)]
     await bench.poll(2)
     assert (bench.status(), bench.snapshot.override) == (Status.CHARGING, Override(on=True, applied=True))
 
 
-async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) -> None:
+async def test_override_ends_on_unplug_during_group_pause(bench: Bench) -> None:
     await bench.charger.set_override(on=True)
     await bench.poll()
     await pause_by_group(bench)
@@ -260,7 +260,7 @@ async def test_an_override_ends_while_the_group_holds_the_charger(bench: Bench) 
     assert events(bench)[-1] == "override_ended"
 
 
-async def test_a_pause_is_not_lifted_too_soon(bench: Bench) -> None:
+async def test_lift_pause_refused_too_soon(bench: Bench) -> None:
     await pause_by_group(bench)
     bench.charger.group_share = 10
     with pytest.raises(TransportBusy, match="too_soon"):
@@ -268,7 +268,7 @@ async def test_a_pause_is_not_lifted_too_soon(bench: Bench) -> None:
     assert bench.cloud.commands == [PAUSE]
 
 
-async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
+async def test_lift_pause_refused_for_user_pause(bench: Bench) -> None:
     await bench.charger.command(PAUSE)
     await bench.poll(10)
     bench.charger.group_share = 10
@@ -277,7 +277,7 @@ async def test_a_pause_of_the_users_is_not_lifted(bench: Bench) -> None:
     assert bench.cloud.commands == [PAUSE]
 
 
-# While another member of the group was not seen lowered yet
+# While the reduction of another member is not confirmed yet
 
 
 @pytest.mark.parametrize(("room", "amps"), [(9.0, 10), (0.0, 9), (-4.0, 12)])
@@ -291,7 +291,7 @@ async def test_raise_refused_beyond_the_room_of_the_group(bench: Bench, room: fl
     assert await bench.charger.command(SetCurrent(7)) is Outcome.ACCEPTED, "lowering is always allowed"
 
 
-async def test_raise_refused_where_the_room_went_while_it_waited(bench: Bench) -> None:
+async def test_raise_refused_when_group_room_shrinks_while_queued(bench: Bench) -> None:
     bench.device.amps = 8
     await bench.tell()
     rooms = [32.0]

@@ -1,4 +1,4 @@
-"""The machine's clock: the one place where real time comes in."""
+"""The clock of the machine: the only source of real time."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import pytest
 from custom_components.chargekeeper.core.clock import SystemClock
 
 
-async def test_it_is_the_time_of_the_machine() -> None:
+async def test_system_clock_follows_machine_time() -> None:
     clock = SystemClock()
     begun = clock.monotonic()
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=10)
@@ -20,7 +20,7 @@ async def test_it_is_the_time_of_the_machine() -> None:
     assert clock.monotonic() >= begun
 
 
-async def test_what_was_cancelled_is_not_called() -> None:
+async def test_cancelled_timer_not_called() -> None:
     clock = SystemClock()
     called: list[str] = []
     cancel = clock.call_later(0, lambda: called.append("cancelled"))
@@ -31,7 +31,7 @@ async def test_what_was_cancelled_is_not_called() -> None:
     assert called == ["not cancelled"]
 
 
-async def test_a_timeout_ends_what_takes_longer() -> None:
+async def test_timeout_ends_longer_wait() -> None:
     with pytest.raises(TimeoutError):
         async with SystemClock().timeout(0):
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""What makes a restart harmful is remembered per transport: an update until its end shows, power that flows."""
+"""Reasons that make a restart harmful, kept per transport: a running update, and a charging car."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -34,7 +34,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def refusal(bench: Bench) -> ChargerError:
-    """Why a restart is refused; nothing is sent."""
+    """Return the error that refuses a restart; check that nothing is sent."""
     restarts = bench.device.restarts
     with pytest.raises(ChargerError) as caught:
         await bench.charger.restart()
@@ -43,19 +43,19 @@ async def refusal(bench: Bench) -> ChargerError:
 
 
 async def danger(bench: Bench) -> Dangerous:
-    """Why a restart does harm."""
+    """Return the `Dangerous` error that refuses a restart."""
     error = await refusal(bench)
     assert isinstance(error, Dangerous)
     return error
 
 
 def availability(bench: Bench) -> RestartAvailability:
-    """What the sensor shows."""
+    """Return the availability that the sensor shows."""
     return bench.snapshot.restart
 
 
 def saved_ages(bench: Bench) -> list[object]:
-    """How old the updates in the saved journal are."""
+    """Return the ages of the updates in the saved intent store."""
     assert bench.intents is not None
     updates = bench.intents["updates"]
     assert isinstance(updates, list)
@@ -63,17 +63,17 @@ def saved_ages(bench: Bench) -> list[object]:
 
 
 async def update_over_cloud(bench: Bench) -> FakeTransport:
-    """An update begins, and the cloud shows it; the linked entities go on showing that the charger is ready."""
+    """Begin an update that the cloud shows; return the linked transport, which still shows a ready charger."""
     local = await bench.add(Source.LINKED)
     bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(10)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     return local
 
 
-async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
-    """The charger is ready, as far as this path knows, whenever it is asked from now on."""
+async def show_ready(bench: Bench, transport: FakeTransport) -> None:
+    """Let a transport show a ready charger from now on, whatever the device does."""
     transport.tell = lambda *_, **__: FakeTransport.tell(transport, Status.AVAILABLE)  # type: ignore[method-assign]
     await bench.tell(transport=transport)
 
@@ -82,7 +82,7 @@ async def tell_ready(bench: Bench, transport: FakeTransport) -> None:
 
 
 @pytest.mark.parametrize("prefer", [Prefer.LOCAL_FIRST, Prefer.AUTO, Prefer.LOCAL_ONLY])
-async def test_restart_refused_while_another_transport_says_updating(prefer: Prefer) -> None:
+async def test_restart_refused_while_another_transport_reports_updating(prefer: Prefer) -> None:
     bench = Bench(options=ChargerOptions(prefer=prefer))
     bench.device.windows, bench.device.car = (), False
     await bench.start()
@@ -103,7 +103,7 @@ async def test_restart_refused_while_updating_after_outage_and_start_of_home_ass
     await bench.restart_home_assistant(tell=False)
     await bench.tell(Status.OFFLINE)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     error = await danger(bench)
     assert (error.reason, error.source) == ("restart_updating", Source.CLOUD)
     await bench.tell()  # the cloud sees the charger again, which is still updating
@@ -120,7 +120,7 @@ async def test_restart_refused_while_updating_after_outage_and_start_of_home_ass
 async def test_update_not_ended_by_a_status_that_may_hide_it(bench: Bench, status: Status | None) -> None:
     local = await update_over_cloud(bench)
     await bench.tell(status)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     bench.cloud.breaker.throttled(120)
     assert (await danger(bench)).reason == "restart_updating"
 
@@ -130,24 +130,24 @@ async def test_update_ended_by_a_new_firmware_version_over_any_transport(bench: 
     await bench.tell(Status.OFFLINE)
     assert (await danger(bench)).reason == "restart_updating"
     bench.device.firmware, bench.device.updating = "2.0", False
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
 
 async def test_update_not_ended_by_a_version_that_was_only_stored() -> None:
-    """What the snapshot store held may be older than the update in the journal."""
+    """The restored firmware version may be older than the update in the intent store."""
     stored = {"firmware": {"value": "1.0", "source": "cloud", "observed_at": START.isoformat()}}
     bench = Bench(stored=stored, intents={"updates": [{"source": "cloud", "age": 60.0, "firmware": "1.1"}]})
     await bench.start(tell=False)
     await bench.tell(Status.OFFLINE)
     bench.device.firmware, bench.device.car = "1.1", False
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_version_that_shows_after_an_update_began_is_the_one_before_it() -> None:
+async def test_version_first_seen_during_update_counts_as_old_version() -> None:
     bench = Bench()
     bench.device.car = False
     await bench.start(tell=False)
@@ -156,10 +156,10 @@ async def test_version_that_shows_after_an_update_began_is_the_one_before_it() -
     bench.cloud.show(FIRMWARE, "1.0")
     bench.cloud._last_report = StatusReport(Status.OFFLINE)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
     bench.device.firmware = "2.0"
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
@@ -168,13 +168,13 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     local = await update_over_cloud(bench)
     bench.cloud.breaker.throttled(UPDATE_WITHIN + 100)
     await bench.clock.advance(UPDATE_WITHIN - 20)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert availability(bench) is RestartAvailability.UPDATING
     assert bench.issues() == frozenset()
-    bench.charger.dismiss_update()  # an old dialog confirms nothing that goes on
+    bench.charger.dismiss_update()  # an old dialog does not dismiss a running update
     assert availability(bench) is RestartAvailability.UPDATING
     await bench.clock.advance(15)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert availability(bench) is RestartAvailability.STATUS_UNKNOWN
     assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}
     error = await danger(bench)
@@ -182,13 +182,13 @@ async def test_update_status_unknown_after_three_hours_until_the_user_confirms(b
     await bench.restart_home_assistant(tell=False)
     bench.cloud.breaker.throttled(3600)
     local = await bench.add(Source.LINKED)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert bench.issues() == {ChargerIssue.UPDATE_DOUBTED}, "a start does not make it younger"
     assert (await danger(bench)).reason == "restart_update_doubted"
     bench.charger.dismiss_update()
     assert bench.issues() == frozenset()
     bench.device.updating = False  # as the user saw
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     await bench.charger.restart()
     assert local.commands != []
 
@@ -199,18 +199,18 @@ async def test_dismissed_update_repeated_without_a_new_report_stays_dismissed(be
     bench.charger.dismiss_update()
     bench.device.updating = False
     for _ in range(2):
-        bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats what it heard hours ago
-        await tell_ready(bench, local)
+        bench.cloud.tell(Status.UPDATING, synced_ago=UPDATE_WITHIN)  # the cloud repeats a report from hours ago
+        await show_ready(bench, local)
         assert bench.issues() == frozenset()
         assert availability(bench) is not RestartAvailability.UPDATING
         await bench.restart_home_assistant(tell=False)
         local = await bench.add(Source.LINKED)
     await bench.clock.advance(1)
-    await bench.tell(Status.UPDATING)  # the charger says so now
+    await bench.tell(Status.UPDATING)  # a new report of the charger
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_cloud_that_repeats_an_old_update_restarts_nothing_over_itself(bench: Bench) -> None:
+async def test_restart_refused_when_cloud_repeats_dismissed_update(bench: Bench) -> None:
     bench.device.updating = True
     await bench.tell()
     await bench.clock.advance(UPDATE_WITHIN)
@@ -234,16 +234,16 @@ async def test_update_not_shortened_when_the_wall_clock_jumps(bench: Bench) -> N
     local = await update_over_cloud(bench)
     await bench.tell(Status.OFFLINE)
     bench.clock.jump(24 * 3600)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
     await bench.restart_home_assistant(tell=False, down_for=24 * 3600)
     local = await bench.add(Source.LINKED)
     bench.clock.jump(24 * 3600)
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).reason == "restart_updating"
 
 
-async def test_age_of_an_update_saved_now_and_then_and_never_too_old(bench: Bench) -> None:
+async def test_age_of_update_saved_at_intervals_and_reset_by_new_report(bench: Bench) -> None:
     bench.device.updating = True
     await bench.tell()
     await bench.tell(Status.OFFLINE)
@@ -266,17 +266,17 @@ async def test_update_that_could_not_be_saved_counts_and_is_saved_later(bench: B
     assert saved_ages(bench) == [10.0]
 
 
-async def test_the_latest_of_two_updates_is_named(bench: Bench) -> None:
+async def test_refusal_names_source_of_latest_update(bench: Bench) -> None:
     local = await update_over_cloud(bench)
     await bench.clock.advance(20)
     del local.tell
     await bench.tell(transport=local)
     assert (await danger(bench)).source is Source.LINKED
-    await tell_ready(bench, local)
+    await show_ready(bench, local)
     assert (await danger(bench)).source is Source.CLOUD
 
 
-def test_stored_updates_damaged_are_left_out_or_count_in_full() -> None:
+def test_damaged_stored_update_left_out_or_counted_in_full() -> None:
     intents = IntentStore(lambda _: _never())
     intents.restore(
         {
@@ -301,10 +301,10 @@ async def _never() -> None:
     raise AssertionError
 
 
-# Power that flows
+# A charging car
 
 
-async def test_restart_refused_while_another_transport_says_charging() -> None:
+async def test_restart_refused_while_another_transport_reports_charging() -> None:
     bench = Bench(options=ChargerOptions(prefer=Prefer.LOCAL_FIRST))
     bench.device.windows = ()
     await bench.start()

@@ -1,4 +1,4 @@
-"""The journal: what is saved before anything happens, what comes back, and the next step for an override."""
+"""The intent store: saved before each command and restored after a restart; the next step of override and pause."""
 
 import asyncio
 from dataclasses import replace
@@ -50,7 +50,7 @@ def steps_of(intent: OverrideIntent, seen: Observation) -> Step | End:
 
 
 @pytest.mark.parametrize("end", [None, *End])
-def test_what_is_ending_only_has_to_be_finished(end: End | None) -> None:
+def test_ending_override_only_needs_finishing(end: End | None) -> None:
     intent = replace(INTENT, state=ENDING, end=end, seen_plugged=True)
     seen = replace(SEEN, car_connected=False, full=True, effect_due=False)
     assert decide(intent, seen) == Decision(Step.FINISH)
@@ -60,7 +60,7 @@ def test_what_is_ending_only_has_to_be_finished(end: End | None) -> None:
 
 
 @pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
-def test_the_ends_that_come_by_themselves(state: IntentState) -> None:
+def test_override_ends_on_unplug_full_battery_or_end_time(state: IntentState) -> None:
     intent = replace(INTENT, state=state, seen_plugged=True)
     charging = replace(SEEN, status=Status.CHARGING)
     assert steps_of(intent, replace(charging, car_connected=False)) is End.UNPLUGGED
@@ -77,7 +77,7 @@ def test_the_ends_that_come_by_themselves(state: IntentState) -> None:
 
 
 @pytest.mark.parametrize("status", OVERRIDE_IN_EFFECT)
-def test_what_is_in_effect_is_confirmed_once(status: Status) -> None:
+def test_override_in_effect_confirmed_once(status: Status) -> None:
     seen = replace(SEEN, status=status)
     assert steps_of(INTENT, seen) is Step.CONFIRM
     assert steps_of(replace(INTENT, state=APPLIED), seen) is Step.CONFIRM
@@ -87,36 +87,36 @@ def test_what_is_in_effect_is_confirmed_once(status: Status) -> None:
 
 @pytest.mark.parametrize("state", [PENDING, APPLIED, VERIFIED])
 @pytest.mark.parametrize("unconfirmed", [False, True])
-def test_a_pause_by_somebody_supersedes(state: IntentState, unconfirmed: bool) -> None:
+def test_override_superseded_by_external_pause(state: IntentState, unconfirmed: bool) -> None:
     seen = replace(SEEN, status=Status.PAUSED, unconfirmed=unconfirmed)
     assert steps_of(replace(INTENT, state=state), seen) is End.SUPERSEDED
     assert steps_of(replace(INTENT, state=state, base=None), seen) is End.SUPERSEDED
 
 
-def test_a_pause_that_was_there_before_is_overridden() -> None:
+def test_override_sent_to_charger_paused_before_override() -> None:
     paused, seen = replace(INTENT, base=Status.PAUSED), replace(SEEN, status=Status.PAUSED)
     assert steps_of(paused, seen) is Step.SEND
     assert steps_of(replace(paused, state=VERIFIED), seen) is End.SUPERSEDED
     assert steps_of(replace(paused, state=VERIFIED), replace(seen, unconfirmed=True)) is Step.SEND
 
 
-def test_a_charger_that_waits_for_its_schedule_is_asked() -> None:
+def test_override_sent_to_charger_waiting_for_schedule() -> None:
     assert steps_of(INTENT, SEEN) is Step.SEND
     assert steps_of(INTENT, replace(SEEN, effect_due=False)) is Step.SEND
 
 
-def test_no_effect_disables_the_schedule_and_fails_after_that() -> None:
+def test_override_without_effect_disables_schedule_then_fails() -> None:
     applied = replace(INTENT, state=APPLIED, applications=1)
     assert steps_of(applied, replace(SEEN, effect_due=False)) is Step.WAIT
     assert steps_of(applied, SEEN) is Step.DISABLE_SCHEDULE
-    assert steps_of(applied, replace(SEEN, unconfirmed=True)) is Step.SEND  # it may have got lost
+    assert steps_of(applied, replace(SEEN, unconfirmed=True)) is Step.SEND  # the command may be lost
     assert steps_of(replace(applied, applications=3), replace(SEEN, unconfirmed=True)) is End.FAILED
-    # Journaled but not acknowledged: it may not have got through.
+    # Saved but not acknowledged: the command may not have arrived.
     assert steps_of(replace(applied, originals=(NIGHT,)), SEEN) is Step.DISABLE_SCHEDULE
     assert steps_of(replace(applied, originals=(NIGHT,), disabled=True), SEEN) is End.FAILED
 
 
-def test_what_was_dropped_is_sent_again_and_what_was_changed_is_not() -> None:
+def test_dropped_override_sent_again_externally_changed_override_superseded() -> None:
     verified = replace(INTENT, state=VERIFIED, applications=1)
     assert steps_of(verified, SEEN) is End.SUPERSEDED
     assert steps_of(verified, replace(SEEN, unconfirmed=True)) is Step.SEND
@@ -131,12 +131,12 @@ OTHERS = set(Status) - OVERRIDE_IN_EFFECT - {Status.WAITING_SCHEDULE, Status.PAU
 @pytest.mark.parametrize(
     ("state", "status", "unconfirmed"), product([PENDING, APPLIED, VERIFIED], [None, *sorted(OTHERS)], [False, True])
 )
-def test_all_else_is_waited_out(state: IntentState, status: Status | None, unconfirmed: bool) -> None:
+def test_override_waits_in_every_other_status(state: IntentState, status: Status | None, unconfirmed: bool) -> None:
     seen = replace(SEEN, status=status, unconfirmed=unconfirmed)
     assert decide(replace(INTENT, state=state, seen_plugged=True), seen) == Decision(Step.WAIT)
 
 
-def test_an_end_begins_with_what_is_known_of_it() -> None:
+def test_end_override_records_reason_and_external_status() -> None:
     ended = end_override(replace(INTENT, applications=2), End.SUPERSEDED, Status.PAUSED)
     assert ended == replace(INTENT, state=ENDING, end=End.SUPERSEDED, external_status=Status.PAUSED)
 
@@ -154,20 +154,20 @@ def pause_step(pause: PauseIntent, seen: Observation) -> PauseStep | End:
 
 
 @pytest.mark.parametrize("state", [APPLIED, VERIFIED])
-def test_a_pause_ends_with_the_car_or_a_full_battery(state: IntentState) -> None:
+def test_pause_ends_on_unplug_or_full_battery(state: IntentState) -> None:
     for seen in (PAUSED, CHARGES):
         assert pause_step(replace(HELD, state=state), replace(seen, car_connected=False)) is End.UNPLUGGED
         assert pause_step(replace(HELD, state=state), replace(seen, full=True)) is End.FULL
 
 
-def test_a_pause_that_shows_is_confirmed_once() -> None:
+def test_pause_shown_by_charger_confirmed_once() -> None:
     assert pause_step(replace(HELD, state=APPLIED), PAUSED) is PauseStep.CONFIRM
     assert pause_step(HELD, PAUSED) is PauseStep.WAIT
     assert pause_step(HELD, replace(PAUSED, unconfirmed=True)) is PauseStep.CONFIRM
 
 
 @pytest.mark.parametrize("status", OVERRIDE_IN_EFFECT)
-def test_a_pause_that_was_dropped_is_restored_one_that_was_ended_is_not(status: Status) -> None:
+def test_dropped_pause_restored_externally_ended_pause_not(status: Status) -> None:
     seen = replace(SEEN, status=status)
     assert pause_step(HELD, seen) is End.SUPERSEDED
     assert pause_step(HELD, replace(seen, unconfirmed=True)) is PauseStep.SEND
@@ -180,7 +180,7 @@ def test_a_pause_that_was_dropped_is_restored_one_that_was_ended_is_not(status: 
 
 
 @pytest.mark.parametrize("status", [None, *sorted(OTHERS - {Status.COMPLETED}), Status.WAITING_SCHEDULE])
-def test_where_nothing_flows_a_pause_waits(status: Status | None) -> None:
+def test_pause_waits_while_charger_does_not_charge(status: Status | None) -> None:
     for unconfirmed in (False, True):
         assert pause_step(HELD, replace(SEEN, status=status, unconfirmed=unconfirmed)) is PauseStep.WAIT
 
@@ -189,7 +189,7 @@ def test_where_nothing_flows_a_pause_waits(status: Status | None) -> None:
 
 
 class Disk:
-    """Where the journal is saved."""
+    """The storage of the intent store, which may hang or fail."""
 
     def __init__(self) -> None:
         self.saved: list[dict[str, object]] = []
@@ -204,7 +204,7 @@ class Disk:
         self.saved.append(record)
 
 
-async def test_a_change_is_on_the_disk_before_it_is_in_force() -> None:
+async def test_intent_change_takes_effect_only_after_save() -> None:
     disk = Disk()
     intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
@@ -218,7 +218,7 @@ async def test_a_change_is_on_the_disk_before_it_is_in_force() -> None:
     assert disk.saved == [intents.export()]
 
 
-async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
+async def test_intent_store_saves_only_changes_and_each_part_separately() -> None:
     disk = Disk()
     intents = IntentStore(disk.save)
     restart, install = RestartRecord(NOW), InstallRecord(NOW, "2.0")
@@ -250,7 +250,7 @@ async def test_only_changes_are_saved_and_each_part_on_its_own() -> None:
     }
 
 
-async def test_what_could_not_be_saved_is_not_in_force() -> None:
+async def test_intent_change_without_effect_when_save_fails() -> None:
     disk = Disk()
     intents = IntentStore(disk.save)
     disk.broken = True
@@ -258,11 +258,11 @@ async def test_what_could_not_be_saved_is_not_in_force() -> None:
         await intents.write(override=INTENT)
     assert intents.entries == Intents()
     disk.broken = False
-    await intents.write(override=INTENT)  # and is saved when it is wanted again
+    await intents.write(override=INTENT)  # a later write of the same override is saved
     assert len(disk.saved) == 1
 
 
-async def test_a_write_that_nobody_waits_for_any_more_counts_and_is_saved_again_with_the_next() -> None:
+async def test_cancelled_intent_write_takes_effect_and_is_saved_by_next_write() -> None:
     disk = Disk()
     intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
@@ -271,7 +271,7 @@ async def test_a_write_that_nobody_waits_for_any_more_counts_and_is_saved_again_
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
-    assert intents.entries == Intents(override=INTENT)  # a thread may be writing it all the same
+    assert intents.entries == Intents(override=INTENT)  # a thread may still be writing the change
     disk.gate = None
     await intents.write(override=INTENT)
     assert disk.saved == [intents.export()]
@@ -279,7 +279,7 @@ async def test_a_write_that_nobody_waits_for_any_more_counts_and_is_saved_again_
     assert len(disk.saved) == 1
 
 
-async def test_writes_at_the_same_time_do_not_undo_each_other() -> None:
+async def test_simultaneous_intent_writes_both_kept() -> None:
     disk = Disk()
     intents = IntentStore(disk.save)
     disk.gate = asyncio.Event()
@@ -334,7 +334,7 @@ def restored(stored: object) -> IntentStore:
 
 
 @given(all_entries)
-def test_everything_comes_back_as_it_was(entries: Intents) -> None:
+def test_intents_restored_unchanged_from_store(entries: Intents) -> None:
     intents = IntentStore(Disk().save)
     intents.entries = entries
     assert restored(json.loads(json.dumps(intents.export()))).entries == entries
@@ -343,7 +343,7 @@ def test_everything_comes_back_as_it_was(entries: Intents) -> None:
 OVERRIDE = {"created_at": NOW.isoformat(), "state": "verified"}
 
 
-def test_an_old_or_short_record_is_taken_with_caution() -> None:
+def test_override_record_with_missing_fields_counts_as_sent_once() -> None:
     intent = restored({"override": OVERRIDE}).entries.override
     assert intent == OverrideIntent(created_at=NOW, state=VERIFIED, sent=True, applications=1)
 
@@ -362,7 +362,9 @@ def test_an_old_or_short_record_is_taken_with_caution() -> None:
         ("state", "bored", None),
     ],
 )
-def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: OverrideIntent | None) -> None:
+def test_invalid_field_of_override_record_left_out_or_record_dropped(
+    key: str, value: object, expected: OverrideIntent | None
+) -> None:
     assert restored({"override": OVERRIDE | {key: value}}).entries.override == expected
 
 
@@ -374,7 +376,9 @@ def test_garbage_in_a_record_is_left_out(key: str, value: object, expected: Over
         ({"state": "verified", "base": "charging", "applications": 3}, replace(HELD, applications=3)),
     ],
 )
-def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object], expected: PauseIntent) -> None:
+def test_pause_record_with_missing_or_invalid_fields_gets_defaults(
+    entry: dict[str, object], expected: PauseIntent
+) -> None:
     assert restored({"pause": {"created_at": NOW.isoformat(), **entry}}).entries.pause == expected
 
 
@@ -389,7 +393,7 @@ def test_a_short_or_garbled_pause_is_taken_with_caution(entry: dict[str, object]
         {"restart": {"pressed_at": 5}, "install": {"started_at": NOW.isoformat(), "target": 2}},
     ],
 )
-def test_garbage_instead_of_a_record_is_left_out(stored: object) -> None:
+def test_invalid_intent_record_left_out(stored: object) -> None:
     assert restored(stored).entries == Intents()
 
 
@@ -410,6 +414,6 @@ json_values = st.recursive(
         ),
     )
 )
-def test_nothing_in_the_store_raises(stored: object) -> None:
+def test_intent_store_restores_any_content_without_error(stored: object) -> None:
     intents = restored(stored)
     assert restored(intents.export()).entries == intents.entries

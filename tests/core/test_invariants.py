@@ -1,6 +1,6 @@
-"""The keeper under everything at once: people, outages, lost answers, power cuts; its invariants hold throughout.
+"""The invariants of a charger under people, outages, lost answers and power cuts, all at once.
 
-One state machine; each invariant (docs/invariants.md) that the core answers for is a check that names it.
+One state machine; each invariant of docs/invariants.md that the core must hold is a check that names it.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ CHANGES: dict[str, Callable[[FakeDevice], None]] = {
     "set to 16 A": lambda device: setattr(device, "amps", 16),
     "set to 32 A": lambda device: setattr(device, "amps", 32),
 }
-"""What others do at the charger."""
+"""Changes that others make at the charger."""
 
 TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
     "hiccup": lambda transport: transport.breaker.bad(Failure.OTHER),
@@ -98,13 +98,13 @@ TROUBLES: dict[str, Callable[[FakeTransport], None]] = {
     "not heard for long": lambda transport: setattr(transport, "is_present", Presence.UNKNOWN),
     "heard": lambda transport: setattr(transport, "is_present", None),
 }
-"""What befalls a path."""
+"""Disturbances of a transport."""
 
 
-class WatchedPath(FakeTransport):
-    """A path that asks the machine about every command before it carries it, and notes what it told."""
+class WatchedTransport(FakeTransport):
+    """A transport that lets the machine check every command first, and records the values that it reports."""
 
-    machine: KeeperMachine
+    machine: ChargerMachine
 
     @override
     async def execute(self, command: Command, *, patience: float) -> None:
@@ -128,8 +128,8 @@ class WatchedPath(FakeTransport):
         super().tell(status, synced_ago=synced_ago)
 
 
-class KeeperMachine(RuleBasedStateMachine):
-    """A charger with a cloud path and, now and then, a local one."""
+class ChargerMachine(RuleBasedStateMachine):
+    """A charger with a cloud transport and, at times, a local transport."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,12 +137,12 @@ class KeeperMachine(RuleBasedStateMachine):
         self.failures: list[str] = []
         self.presses = 0
         self.restarts_at: list[float] = []
-        self.told_of_failure = False
+        self.failure_reported = False
         self.shown: dict[str, float] = {}
         self.saved_before: dict[str, object] = dict(EMPTY)
         self.paused_by_user_at = -inf
         self.present = 0.0
-        """The setting as far as anybody can know: as shown last, or as sent since, A."""
+        """The charging current that was shown last, or sent since, in A."""
         self.bench = self.run(self._make())
 
     def run[T](self, work: Coroutine[object, object, T]) -> T:
@@ -155,18 +155,18 @@ class KeeperMachine(RuleBasedStateMachine):
         return bench
 
     def _watch(self, transport: FakeTransport) -> None:
-        transport.__class__ = WatchedPath
-        assert isinstance(transport, WatchedPath)
+        transport.__class__ = WatchedTransport
+        assert isinstance(transport, WatchedTransport)
         transport.machine = self
 
     async def settle(self) -> None:
         await self.bench.clock.settle()
-        self.look_at_the_disk()
+        self.check_saved_intents()
 
     @override
     def teardown(self) -> None:
         try:
-            self.run(self.rest_in_peace())
+            self.run(self.check_recovery())
         finally:
             self.run(self.bench.stop())
             self.loop.close()
@@ -175,7 +175,7 @@ class KeeperMachine(RuleBasedStateMachine):
     def transports(self) -> list[FakeTransport]:
         return [transport for transport in self.bench.charger._router if isinstance(transport, FakeTransport)]
 
-    # What people and the world do
+    # Actions of people and the world
 
     @initialize(
         windows=st.sampled_from([(), (NIGHT,), (DAYTIME,), (NIGHT, replace(DAYTIME, slot=1, enabled=False))]),
@@ -209,7 +209,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.act(lambda: transport.tell(status))
 
     def act(self, what: Callable[[], None]) -> None:
-        """Do something in the loop, and let everything that it sets off come to rest."""
+        """Act inside the loop, and wait until all effects are complete."""
 
         async def act() -> None:
             what()
@@ -232,7 +232,7 @@ class KeeperMachine(RuleBasedStateMachine):
         CHANGES[change](self.bench.device)
 
     @rule(trouble=st.sampled_from(sorted(TROUBLES)), number=st.integers(0, 1))
-    def a_path_has_trouble(self, trouble: str, number: int) -> None:
+    def a_random_transport_has_trouble(self, trouble: str, number: int) -> None:
         if self.transports:
             self.act(lambda: TROUBLES[trouble](self.transports[number % len(self.transports)]))
 
@@ -261,23 +261,23 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.transports) == 1)
     @rule()
-    def a_local_path_comes(self) -> None:
+    def a_local_transport_comes(self) -> None:
         transport = FakeTransport(self.bench.device, source=Source.BLUETOOTH, log=[])
         self._watch(transport)
         self.act(lambda: self.bench.charger.add_transport(transport))
 
     @precondition(lambda self: len(self.transports) == 2)
     @rule()
-    def the_local_path_goes(self) -> None:
+    def the_local_transport_goes(self) -> None:
         self.act(lambda: self.bench.charger.remove_transport(Source.BLUETOOTH))
 
-    # What the user wants
+    # Requests of the user
 
     @rule(setting=st.sampled_from(SETTINGS), cut=st.none() | st.integers(0, 12))
     def a_setting(self, setting: Setting, cut: int | None) -> None:
         if setting == SetCharging(on=False):
             self.paused_by_user_at = inf
-        done = self.run(self.wish(self.bench.charger.command(setting), cut))
+        done = self.run(self.complete(self.bench.charger.command(setting), cut))
         if setting == SetCharging(on=False):
             self.paused_by_user_at = self.bench.clock.monotonic()
         if setting == SetCharging(on=True) and done and self.pause is not None:
@@ -292,7 +292,7 @@ class KeeperMachine(RuleBasedStateMachine):
         self.run(self.bench.clock.advance(1))
         until_at = None if minutes is None else self.bench.clock.now() + timedelta(minutes=minutes)
         until = Until.FULL if minutes is None else Until.TIME
-        done = self.run(self.wish(self.bench.charger.set_override(on, until=until, until_at=until_at), cut))
+        done = self.run(self.complete(self.bench.charger.set_override(on, until=until, until_at=until_at), cut))
         if done and not on and self.bench.snapshot.override.on:
             self.failures.append("I4: switched off, and still on")
 
@@ -300,25 +300,25 @@ class KeeperMachine(RuleBasedStateMachine):
     def restart(self, cut: int | None) -> None:
         self.presses += 1
         before = len(self.restarts_at)
-        self.run(self.wish(self.bench.charger.restart(), cut))
+        self.run(self.complete(self.bench.charger.restart(), cut))
         if len(self.restarts_at) > before + 1:
             self.failures.append("I5: one press, several restarts")
 
     @rule(cut=st.none() | st.integers(0, 12))
     def install(self, cut: int | None) -> None:
-        self.run(self.wish(self.bench.charger.install(), cut))
+        self.run(self.complete(self.bench.charger.install(), cut))
 
-    async def wish(self, work: Coroutine[object, object, object], cut: int | None) -> bool:
-        """Whether it was granted. With `cut` the power fails after so many turns of the loop."""
+    async def complete(self, work: Coroutine[object, object, object], cut: int | None) -> bool:
+        """Return True if a request succeeded. With `cut`, the power fails after that number of loop iterations."""
         task = asyncio.ensure_future(work)
         if cut is not None:
             for _ in range(cut):
                 await asyncio.sleep(0)
             granted = task.done() and task.exception() is None
-            await self.begin_again()
+            await self.restart_home_assistant()
         else:
             await self.bench.clock.settle()
-            for _ in range(30):  # what waits for a look, or for another command
+            for _ in range(30):  # for requests that wait for a status or another command
                 if task.done():
                     break
                 await self.bench.clock.advance(1)
@@ -331,19 +331,19 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @rule(down_for=st.sampled_from([0.0, 30.0, 900.0]))
     def home_assistant_starts_anew(self, down_for: float) -> None:
-        self.run(self.begin_again(down_for))
+        self.run(self.restart_home_assistant(down_for))
         self.run(self.settle())
 
-    async def begin_again(self, down_for: float = 5.0) -> None:
+    async def restart_home_assistant(self, down_for: float = 5.0) -> None:
         if not self.transports:
             return
         await self.bench.restart_home_assistant(down_for=down_for, tell=False)
         self._watch(self.bench.cloud)
 
-    # What must hold
+    # Checks
 
-    def before_sending(self, transport: WatchedPath, command: Command) -> None:
-        """I1 and I5: what may be sent, judged by what was told, not by what the keeper made of it."""
+    def before_sending(self, transport: WatchedTransport, command: Command) -> None:
+        """Check I1 and I5 for a command, judged by the reported values only, not by the state of the `Charger`."""
         if isinstance(command, SetCurrent):
             self._may_set(command.amps)
         elif isinstance(command, Restart | Install):
@@ -359,7 +359,7 @@ class KeeperMachine(RuleBasedStateMachine):
 
     @property
     def ceiling(self) -> float:
-        """The smallest of the limits ever shown and the one that the user entered."""
+        """The smallest of all limits shown so far and of the limit that the user entered."""
         limits = [self.shown[prop.key] for prop in (WIRE_RATING, HOUSE_LIMIT) if prop.key in self.shown]
         entered = self.bench.options.load_group_limit
         return min([*limits, *([] if entered is None else [entered])], default=inf)
@@ -386,14 +386,14 @@ class KeeperMachine(RuleBasedStateMachine):
         return entry
 
     def _may_pause(self) -> None:
-        """A pause is the user's wish of now (or of just now, put right), or one that the disk remembers."""
-        wished = self.bench.clock.monotonic() <= self.paused_by_user_at + TIME_TO_LIVE
-        if not wished and self.pause is None:
+        """Check that the user requested the pause now or recently, or that the pause is saved."""
+        requested = self.bench.clock.monotonic() <= self.paused_by_user_at + TIME_TO_LIVE
+        if not requested and self.pause is None:
             self.failures.append("I4: paused, and nobody wants it")
         if self.pause is not None and self.pause["applications"] not in {1, 2, 3}:
             self.failures.append(f"I4: paused too often: {self.pause}")
 
-    def _may_restart(self, transport: WatchedPath, command: Restart | Install) -> None:
+    def _may_restart(self, transport: WatchedTransport, command: Restart | Install) -> None:
         now = self.bench.clock.monotonic()
         last_report = None if transport.last_report is None else transport.last_report.status
         if last_report in {None, Status.UPDATING, Status.CHARGING, Status.OFFLINE}:
@@ -407,9 +407,9 @@ class KeeperMachine(RuleBasedStateMachine):
         if isinstance(command, Restart):
             self.restarts_at.append(now)
 
-    def look_at_the_disk(self) -> None:
-        """I4: an intent vanishes only after its one end; nothing brings it back but the user."""
-        self.told_of_failure |= any(ChargerIssue.OVERRIDE_FAILED in shown.issues for shown in self.bench.snapshots)
+    def check_saved_intents(self) -> None:
+        """Check I4 for all saved intents: an override leaves the store only after exactly one end."""
+        self.failure_reported |= any(ChargerIssue.OVERRIDE_FAILED in shown.issues for shown in self.bench.snapshots)
         self.bench.snapshots.clear()
         for entry in [entry for entry in self.bench.log if isinstance(entry, Saved)]:
             self.bench.log.remove(entry)
@@ -435,7 +435,7 @@ class KeeperMachine(RuleBasedStateMachine):
                 self.failures.append(f"I4: {before} has another end: {after}")
 
     @invariant()
-    def i1_i4_i5_hold_whenever_something_is_sent_or_saved(self) -> None:
+    def i1_i4_i5_hold_for_everything_sent_and_saved(self) -> None:
         assert self.failures == []
 
     @invariant()
@@ -451,7 +451,7 @@ class KeeperMachine(RuleBasedStateMachine):
                 assert reading.expires_at > now, prop.key
 
     @invariant()
-    def i4_what_is_shown_is_what_is_on_the_disk(self) -> None:
+    def i4_shown_override_matches_saved_override(self) -> None:
         intent = Saved(self.bench.intents or EMPTY).override
         wanted = intent is not None and intent["state"] != IntentState.ENDING
         assert self.bench.snapshot.override.on is wanted
@@ -468,8 +468,8 @@ class KeeperMachine(RuleBasedStateMachine):
     def nothing_spins(self) -> None:
         assert self.bench.clock.pending < 40
 
-    async def rest_in_peace(self) -> None:
-        """I4: when all is well again, off is off, and nothing of ours is left at the charger."""
+    async def check_recovery(self) -> None:
+        """Check I4 after recovery: no override is left, and the schedule at the charger is as before."""
         bench, device, cloud = self.bench, self.bench.device, self.bench.cloud
         cloud.errors.clear()
         cloud.lost_answers, cloud.acked_only = 0, False
@@ -483,18 +483,18 @@ class KeeperMachine(RuleBasedStateMachine):
         overridden = bench.snapshot.override.applied and outside
         await bench.charger.set_override(False)
         await bench.poll(5)
-        self.look_at_the_disk()
+        self.check_saved_intents()
         if self.pause is not None and device.car and not device.full:
             assert device.manual is Manual.PAUSE or device.status() is Status.WAITING_SCHEDULE, self.pause
         assert bench.intent is None
         assert not bench.snapshot.override.on
         assert not (overridden and device.manual is Manual.CHARGE)
-        assert device.windows == self.windows or self.told_of_failure
+        assert device.windows == self.windows or self.failure_reported
         assert self.failures == []
 
 
-def test_setting_that_surely_was_not_sent_is_not_the_present_one() -> None:
-    machine = KeeperMachine()
+def test_setting_surely_not_sent_does_not_count_as_present_setting() -> None:
+    machine = ChargerMachine()
     try:
         machine.begin(windows=(), resume=Resume.WORKS, limit=None, delays=())
         machine.a_house_limit_is_shown(16.0)
@@ -502,12 +502,12 @@ def test_setting_that_surely_was_not_sent_is_not_the_present_one() -> None:
         machine.a_house_limit_is_shown(6.0)
         machine.a_setting(SetCurrent(8), None)
         assert machine.bench.device.amps == 8, "from 16 A that is lowering"
-        machine.i1_i4_i5_hold_whenever_something_is_sent_or_saved()
+        machine.i1_i4_i5_hold_for_everything_sent_and_saved()
     finally:
         machine.teardown()
 
 
-TestInvariants = KeeperMachine.TestCase
+TestInvariants = ChargerMachine.TestCase
 TestInvariants.settings = settings(
     max_examples=200,
     stateful_step_count=50,

@@ -1,4 +1,4 @@
-"""Ceiling, effective limit and limiting factor; what may be commanded (I1)."""
+"""Ceiling, effective limit and limiting factor, and which currents may be commanded (I1)."""
 
 from hypothesis import assume, given, strategies as st
 import pytest
@@ -34,7 +34,7 @@ def refusal(amps: int, limits: Limits, minimum: int = 6) -> str | None:
     return None
 
 
-def test_limits_come_from_the_readings() -> None:
+def test_limits_taken_from_readings() -> None:
     readings = Readings()
     assert Limits.of(readings) == Limits()
     for number, prop in enumerate(
@@ -54,7 +54,7 @@ def test_limits_come_from_the_readings() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_no_finite_number_is_unknown(value: float) -> None:
+def test_limit_that_is_not_finite_counts_as_unknown(value: float) -> None:
     readings = Readings()
     readings.put(model.WIRE_RATING, Reading(value, Source.CLOUD, START))
     assert Limits.of(readings) == Limits()
@@ -72,7 +72,9 @@ def test_what_is_no_finite_number_is_unknown(value: float) -> None:
         (Limits(wire_rating=16, unit_rating=16, house_limit=16), (16, LimitingFactor.WIRE_RATING)),
     ],
 )
-def test_ceiling(limits: Limits, expected: tuple[float | None, LimitingFactor | None]) -> None:
+def test_ceiling_is_smallest_installation_limit(
+    limits: Limits, expected: tuple[float | None, LimitingFactor | None]
+) -> None:
     assert ceiling(limits) == expected
 
 
@@ -112,7 +114,7 @@ def test_ceiling(limits: Limits, expected: tuple[float | None, LimitingFactor | 
         ),
     ],
 )
-def test_effective_limit(
+def test_effective_limit_follows_commands_or_offline_current(
     limits: Limits,
     commanded: tuple[float | None, LimitingFactor | None],
     alone: tuple[float | None, LimitingFactor | None],
@@ -122,7 +124,7 @@ def test_effective_limit(
 
 
 @given(any_limits)
-def test_the_factor_names_the_limit_that_binds(limits: Limits) -> None:
+def test_limiting_factor_names_binding_limit(limits: Limits) -> None:
     for amps, factor in (ceiling(limits), effective(limits, commanded=True), effective(limits, commanded=False)):
         assert (amps is None) is (factor is None)
         if factor is not None:
@@ -130,15 +132,15 @@ def test_the_factor_names_the_limit_that_binds(limits: Limits) -> None:
 
 
 @given(any_limits)
-def test_the_effective_limit_is_never_above_the_ceiling_while_commanded(limits: Limits) -> None:
+def test_effective_limit_while_commanded_is_smallest_known_limit(limits: Limits) -> None:
     amps, _ = effective(limits, commanded=True)
     known = [*installation(limits), *([] if limits.charging_current is None else [limits.charging_current])]
     assert amps == min(known, default=None)
 
 
 @given(st.integers(-5, 110), any_limits, st.integers(6, 10))
-def test_i1_never_above_the_ceiling_lowering_always_allowed(amps: int, limits: Limits, minimum: int) -> None:
-    """I1: raising needs a known wire rating and stays at or below the ceiling; lowering is always allowed."""
+def test_i1_raise_needs_wire_rating_and_ceiling_lowering_does_not(amps: int, limits: Limits, minimum: int) -> None:
+    """I1: raising needs a known wire rating and stays at or below the ceiling; lowering needs neither."""
     reason = refusal(amps, limits, minimum)
     lowers = limits.charging_current is not None and amps <= limits.charging_current
     if amps < minimum:
@@ -152,15 +154,15 @@ def test_i1_never_above_the_ceiling_lowering_always_allowed(amps: int, limits: L
 
 
 @given(st.integers(6, 110), any_limits)
-def test_i1_what_is_permitted_never_raises_above_the_ceiling(amps: int, limits: Limits) -> None:
-    """I1 the other way round: a permitted command exceeds no limit that was not exceeded as much before."""
+def test_i1_permitted_command_never_raises_above_ceiling(amps: int, limits: Limits) -> None:
+    """A permitted command exceeds a limit only if the present current exceeds that limit at least as much (I1)."""
     assume(refusal(amps, limits) is None)
     for bound in installation(limits):
         assert amps <= bound or (limits.charging_current is not None and amps <= limits.charging_current)
 
 
 @pytest.mark.parametrize("amps", [-16, 0, 1, 5])
-def test_i1_too_little_is_a_pause_and_refused(amps: int) -> None:
+def test_i1_current_below_minimum_refused(amps: int) -> None:
     assert refusal(amps, Limits(wire_rating=32, charging_current=16)) == "current_too_low"
 
 
@@ -173,7 +175,7 @@ def test_i1_too_little_is_a_pause_and_refused(amps: int) -> None:
         (20, Limits(wire_rating=12.5), "above_ceiling", "12.5"),
     ],
 )
-def test_i1_a_refusal_names_the_figure_to_keep_to(amps: int, limits: Limits, reason: str, detail: str) -> None:
+def test_i1_refusal_names_figure_to_keep_to(amps: int, limits: Limits, reason: str, detail: str) -> None:
     with pytest.raises(UnsafeRequest) as caught:
         permit(amps, limits)
     assert (caught.value.reason, caught.value.detail) == (reason, detail)
@@ -192,12 +194,12 @@ def test_i1_a_refusal_names_the_figure_to_keep_to(amps: int, limits: Limits, rea
         (Limits(wire_rating=5, charging_current=6), 5),
     ],
 )
-def test_safe_start(limits: Limits, expected: int | None) -> None:
+def test_safe_start_lowers_current_above_ceiling(limits: Limits, expected: int | None) -> None:
     assert safe_start(limits) == expected
 
 
 @given(any_limits)
-def test_i1_the_safe_start_is_a_lowering_to_the_ceiling(limits: Limits) -> None:
+def test_i1_safe_start_lowers_current_to_ceiling(limits: Limits) -> None:
     amps = safe_start(limits)
     if amps is None:
         assert limits.charging_current is None or all(limits.charging_current <= b for b in installation(limits))
@@ -218,7 +220,7 @@ def test_i1_the_safe_start_is_a_lowering_to_the_ceiling(limits: Limits) -> None:
         (False, 30.0, (16, LimitingFactor.OFFLINE_CURRENT)),
     ],
 )
-def test_a_lower_limit_that_the_charger_reports_in_force_is_the_effective_one(
+def test_lower_limit_reported_in_force_is_effective_limit(
     commanded: bool, in_force: float | None, bound: tuple[float, LimitingFactor]
 ) -> None:
     known = Limits(wire_rating=32, charging_current=20, offline_current=16)

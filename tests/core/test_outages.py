@@ -1,4 +1,4 @@
-"""The record of outages: what goes into it, for how long, and what comes back from the store."""
+"""The outage log: what it records, for how long, and what it restores from the store."""
 
 from datetime import UTC, datetime, timedelta
 import json
@@ -11,7 +11,7 @@ from tests.simulators.clock import START, VirtualClock
 
 
 class Record:
-    """A log, and how often it told of a change."""
+    """An outage log and the number of its change notifications."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -22,11 +22,11 @@ class Record:
         self.changes += 1
 
 
-async def test_an_outage_with_all_that_belongs_to_it() -> None:
+async def test_outage_records_times_served_properties_and_replays() -> None:
     record = Record()
     log = record.log
     log.begin(START - timedelta(seconds=20))
-    log.begin(START)  # it goes on
+    log.begin(START)  # the outage continues
     log.serve("1", ["wire_rating", "house_limit"])
     log.serve("1", ["wire_rating"])
     log.serve("2", [])
@@ -45,7 +45,7 @@ async def test_an_outage_with_all_that_belongs_to_it() -> None:
     assert record.changes == 4
 
 
-async def test_without_an_outage_there_is_nothing_to_note() -> None:
+async def test_nothing_recorded_without_outage() -> None:
     record = Record()
     record.log.serve("1", ["wire_rating"])
     record.log.replay("1", "tou_override")
@@ -54,7 +54,7 @@ async def test_without_an_outage_there_is_nothing_to_note() -> None:
     assert (record.log.outages, record.log.open, record.changes) == ([], False, 0)
 
 
-async def test_what_is_carried_out_long_after_has_other_causes() -> None:
+async def test_replay_long_after_outage_not_recorded() -> None:
     record = Record()
     record.log.begin(None)
     record.log.end()
@@ -66,7 +66,7 @@ async def test_what_is_carried_out_long_after_has_other_causes() -> None:
     assert record.log.outages == [Outage(START, START, {}, {"1": ("charging",)})]
 
 
-async def test_only_so_many_are_kept() -> None:
+async def test_outage_log_keeps_only_latest_outages() -> None:
     record = Record()
     for _ in range(MAX_OUTAGES + 3):
         record.log.begin(None)
@@ -76,7 +76,7 @@ async def test_only_so_many_are_kept() -> None:
     assert record.log.outages[0].started_at == START + timedelta(minutes=3)
 
 
-def test_a_charger_that_was_given_up_is_in_none() -> None:
+def test_forgotten_charger_removed_from_outages() -> None:
     record = Record()
     record.log.begin(None)
     for serial in ("1", "2"):
@@ -94,7 +94,7 @@ names = st.dictionaries(st.text(max_size=4), st.lists(st.text(max_size=6), max_s
 
 
 @given(st.lists(st.builds(Outage, moments, st.none() | moments, names, names), max_size=5))
-def test_everything_comes_back_as_it_was(outages: list[Outage]) -> None:
+def test_outages_restored_unchanged_from_store(outages: list[Outage]) -> None:
     log, again = Record().log, Record().log
     log.outages = outages
     again.restore(json.loads(json.dumps(log.export())))
@@ -114,7 +114,7 @@ def test_everything_comes_back_as_it_was(outages: list[Outage]) -> None:
         ([{"started_at": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}] * (MAX_OUTAGES + 1), MAX_OUTAGES),
     ],
 )
-def test_garbage_is_left_out(stored: object, expected: list[Outage] | int) -> None:
+def test_invalid_stored_outages_left_out(stored: object, expected: list[Outage] | int) -> None:
     log = Record().log
     log.restore(stored)
     assert (len(log.outages) if isinstance(expected, int) else log.outages) == expected

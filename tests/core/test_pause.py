@@ -1,4 +1,4 @@
-"""A pause as an intent: restored after outages and restarts of the charger, ended once, never fought over."""
+"""A pause as an intent: restored after outages and charger restarts, and ended once by the user, the car or others."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ ON, OFF = SetCharging(on=True), SetCharging(on=False)
 
 @pytest.fixture
 async def bench() -> Bench:
-    """A car charges without any schedule."""
+    """Return a bench with a charging car and no schedule."""
     bench = Bench()
     bench.cloud.read_back_delays = (20.0,)
     bench.device.windows = ()
@@ -31,14 +31,14 @@ async def bench() -> Bench:
 
 
 def pause(bench: Bench) -> dict[str, object] | None:
-    """The pause as it is on the disk."""
+    """Return the pause as it is saved."""
     entry = None if bench.intents is None else bench.intents["pause"]
     assert entry is None or isinstance(entry, dict)
     return entry
 
 
-async def pause_it(bench: Bench) -> None:
-    """Paused, and seen."""
+async def pause_and_confirm(bench: Bench) -> None:
+    """Pause the charger, and wait until the pause is confirmed."""
     assert await bench.charger.command(OFF) is Outcome.ACCEPTED
     await bench.clock.advance(20)
     entry = pause(bench)
@@ -48,22 +48,22 @@ async def pause_it(bench: Bench) -> None:
 
 
 async def drop_in_an_outage(bench: Bench) -> None:
-    """The power fails, and the charger charges again."""
+    """Cut the power of the charger in an outage of the cloud: the charger drops its pause."""
     await bench.cloud.lose()
     bench.device.power_cycle()
     await bench.clock.advance(600)
 
 
-async def test_a_pause_that_a_path_accepted_is_remembered(bench: Bench) -> None:
+async def test_accepted_pause_remembered(bench: Bench) -> None:
     assert pause(bench) is None
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     saved = bench.intents
     await bench.poll(10)
     assert bench.sent == [OFF]
     assert bench.intents == saved
 
 
-async def test_one_that_no_path_accepted_is_not(bench: Bench) -> None:
+async def test_pause_accepted_by_no_transport_not_remembered(bench: Bench) -> None:
     bench.cloud.errors.append(TransportDown("timeout"))
     with pytest.raises(TransportDown):
         await bench.charger.command(OFF)
@@ -74,18 +74,18 @@ async def test_one_that_no_path_accepted_is_not(bench: Bench) -> None:
     assert pause(bench) is None
 
 
-async def test_theirs_is_ours_no_write(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_still_held_after_outage_not_sent_again(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
     await bench.poll(10)
     assert bench.sent == [OFF]
-    bench.device.manual = None  # and that is no disturbance any more
+    bench.device.manual = None  # after the outage, a start counts as external change
     await bench.poll()
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
 
-async def test_theirs_is_base_paused_once_more(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_dropped_in_outage_sent_again_once(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     assert bench.sent == [OFF]
     await bench.tell()
@@ -96,8 +96,8 @@ async def test_theirs_is_base_paused_once_more(bench: Bench) -> None:
     assert ChargerEvent("replay", "charging") in bench.log
 
 
-async def test_it_is_saved_before_it_is_sent_again(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_saved_before_sent_again(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.log.clear()
     await bench.tell()
@@ -108,8 +108,8 @@ async def test_it_is_saved_before_it_is_sent_again(bench: Bench) -> None:
     assert (entry["applications"], sent) == (2, OFF)
 
 
-async def test_dropped_at_a_restart_of_ours_it_is_restored(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_dropped_by_restart_of_charger_restored(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await bench.charger.restart()
     assert bench.device.status() is Status.CHARGING
     await bench.clock.advance(60)
@@ -119,15 +119,15 @@ async def test_dropped_at_a_restart_of_ours_it_is_restored(bench: Bench) -> None
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_started_by_somebody_it_is_never_fought(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_ended_by_external_start_not_restored(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     bench.device.manual = Manual.CHARGE
     await bench.poll(20)
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
 
-async def test_it_ends_with_the_car(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_ends_on_unplug(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
     bench.device.unplug()
     await bench.tell()
@@ -136,12 +136,12 @@ async def test_it_ends_with_the_car(bench: Bench) -> None:
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
 
-async def test_it_ends_with_a_start_even_one_that_fails(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_ends_on_start_even_if_start_fails(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     assert await bench.charger.command(ON) is Outcome.ACCEPTED
     assert pause(bench) is None
     await bench.poll()
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.cloud.errors.append(TransportDown("timeout"))
     with pytest.raises(TransportDown):
         await bench.charger.command(ON)
@@ -151,8 +151,8 @@ async def test_it_ends_with_a_start_even_one_that_fails(bench: Bench) -> None:
     assert bench.sent.count(OFF) == 2
 
 
-async def test_it_ends_with_an_override(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_ends_on_override(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     assert await bench.charger.set_override(True) is Outcome.ACCEPTED
     assert pause(bench) is None
     await bench.poll(3)
@@ -160,11 +160,11 @@ async def test_it_ends_with_an_override(bench: Bench) -> None:
     assert bench.snapshot.override.applied
 
 
-async def test_a_pause_ends_an_override_and_stays(bench: Bench) -> None:
+async def test_pause_ends_override_and_stays(bench: Bench) -> None:
     await bench.charger.set_override(True)
     await bench.poll()
     wanted = bench.snapshot.override.on
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     assert (wanted, bench.snapshot.override.on, bench.reasons) == (True, False, ["cancelled"])
     await bench.poll(5)
     assert SetOverride(on=False) not in bench.sent
@@ -173,7 +173,7 @@ async def test_a_pause_ends_an_override_and_stays(bench: Bench) -> None:
     assert bench.issues() == frozenset()
 
 
-async def test_a_pause_after_the_end_of_an_override_is_not_handed_back(bench: Bench) -> None:
+async def test_pause_before_override_hand_back_cancels_hand_back(bench: Bench) -> None:
     bench.device.windows = (NIGHT,)
     await bench.tell()
     local = await bench.add(Source.LINKED)
@@ -192,8 +192,8 @@ async def test_a_pause_after_the_end_of_an_override_is_not_handed_back(bench: Be
     assert bench.intent is None
 
 
-async def test_it_survives_a_start_of_home_assistant(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_restored_after_restart_of_home_assistant(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     restarted = bench.restart_home_assistant(down_for=3600)
     bench.device.power_cycle()
     await restarted
@@ -202,8 +202,8 @@ async def test_it_survives_a_start_of_home_assistant(bench: Bench) -> None:
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_a_failed_attempt_is_repeated_with_patience_and_does_not_count(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_failed_pause_attempt_repeated_and_not_counted(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.errors += [TransportBusy("no_room", 60)] * 4
     await bench.poll(20)
@@ -214,8 +214,8 @@ async def test_a_failed_attempt_is_repeated_with_patience_and_does_not_count(ben
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_an_attempt_whose_answer_is_lost_counts(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_attempt_with_lost_answer_counted(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.lost_answers = 1
     await bench.poll(3)
@@ -224,16 +224,16 @@ async def test_an_attempt_whose_answer_is_lost_counts(bench: Bench) -> None:
     assert (bench.sent, entry["applications"], entry["state"]) == ([OFF, OFF], 2, "verified")
 
 
-async def test_dropped_again_and_again_it_is_given_up_after_three_times(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_dropped_repeatedly_abandoned_after_three_attempts(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     for _ in range(3):
         await drop_in_an_outage(bench)
         await bench.poll(2)
     assert (bench.sent, pause(bench)) == ([OFF] * 3, None)
 
 
-async def test_one_that_is_refused_later_is_given_up(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_refused_when_restored_abandoned_and_logged(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.cloud.errors.append(NotAllowed("locked"))
     with LogLines() as log:
@@ -242,8 +242,8 @@ async def test_one_that_is_refused_later_is_given_up(bench: Bench) -> None:
     assert log.lines == ["The pause could not be restored: locked"]
 
 
-async def test_read_only_restores_nothing_and_ocpp_only_later(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_restored_after_ocpp_ends_and_dropped_when_read_only(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     bench.cloud.show(OCPP, True)
     await drop_in_an_outage(bench)
     await bench.poll(3)
@@ -256,14 +256,14 @@ async def test_read_only_restores_nothing_and_ocpp_only_later(bench: Bench) -> N
     assert pause(bench) is None
 
 
-async def test_what_was_never_seen_is_over(bench: Bench) -> None:
+async def test_pause_never_shown_by_charger_ends(bench: Bench) -> None:
     bench.cloud.acked_only = True
     await bench.charger.command(OFF)
     await bench.poll(3)
     assert (bench.sent, pause(bench)) == ([OFF], None)
 
 
-async def test_one_that_cannot_be_saved_holds_all_the_same(bench: Bench) -> None:
+async def test_pause_sent_although_save_fails(bench: Bench) -> None:
     bench.save_error = NotSaved("not_saved")
     with LogLines() as log:
         assert await bench.charger.command(OFF) is Outcome.ACCEPTED
@@ -271,15 +271,15 @@ async def test_one_that_cannot_be_saved_holds_all_the_same(bench: Bench) -> None
     assert log.lines == ["The pause could not be saved; it will not be restored if the charger drops it"]
 
 
-async def test_nothing_is_sent_while_home_assistant_stops(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_pause_not_sent_while_home_assistant_stops(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     await drop_in_an_outage(bench)
     bench.charger.close()
     await bench.tell()
     assert bench.sent == [OFF]
 
 
-async def test_what_chargekeeper_pauses_itself_is_no_intent_and_it_starts_nothing_that_the_user_paused(
+async def test_automatic_pause_not_remembered_and_automatic_start_refused(
     bench: Bench,
 ) -> None:
     assert await bench.charger.command(OFF, automatic=True) is Outcome.ACCEPTED
@@ -293,13 +293,13 @@ async def test_what_chargekeeper_pauses_itself_is_no_intent_and_it_starts_nothin
         await bench.charger.command(ON, automatic=True)
 
 
-async def test_a_local_path_restores_it_in_the_outage_and_the_cloud_costs_nothing(bench: Bench) -> None:
+async def test_local_transport_restores_pause_in_outage_without_cloud_command(bench: Bench) -> None:
     local = await bench.add(Source.LINKED)
     local.read_back_delays = LOCAL_READ_BACK
     await bench.clock.advance(1)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     await bench.cloud.lose()
-    assert local.commands == []  # what it told before the pause says nothing
+    assert local.commands == []  # a report from before the pause does not count
     bench.device.power_cycle()
     local.tell()
     await bench.clock.advance(60)
@@ -309,10 +309,10 @@ async def test_a_local_path_restores_it_in_the_outage_and_the_cloud_costs_nothin
     assert bench.device.status() is Status.PAUSED
 
 
-async def test_a_start_of_ours_that_arrives_late_does_not_end_it(bench: Bench) -> None:
-    await pause_it(bench)
+async def test_late_start_does_not_end_pause(bench: Bench) -> None:
+    await pause_and_confirm(bench)
     local = await late_start(bench)
-    bench.device.manual = Manual.CHARGE  # there it is
+    bench.device.manual = Manual.CHARGE  # the late start arrives
     local.tell()
     await bench.clock.advance(60)
     assert local.commands.count(OFF) == 2
@@ -326,7 +326,7 @@ async def test_a_start_of_ours_that_arrives_late_does_not_end_it(bench: Bench) -
 
 
 async def late_start(bench: Bench) -> FakeTransport:
-    """A start gets lost in the cloud, and the user pauses over a local path instead."""
+    """Lose a start in the cloud, then pause over a local transport; return that transport."""
     local = await bench.give_up(ON)
     local.tell()
     assert await bench.charger.command(OFF) is Outcome.ACCEPTED
@@ -334,8 +334,8 @@ async def late_start(bench: Bench) -> FakeTransport:
     return local
 
 
-async def test_i4_a_power_cut_at_any_moment_of_a_pause_leads_to_one_right_end() -> None:
-    """Whatever turn of the loop it hits: what was acknowledged is held, and nothing is held that was not."""
+async def test_i4_acknowledged_pause_survives_power_cut_at_any_moment() -> None:
+    """In whichever loop iteration the power fails: an acknowledged pause is held, and a held pause is in the store."""
     outcomes = set()
     for turns in range(40):
         bench = Bench()
@@ -361,11 +361,9 @@ async def test_i4_a_power_cut_at_any_moment_of_a_pause_leads_to_one_right_end() 
     assert outcomes == {(False, False), (False, True), (True, True)}, "each happened"
 
 
-async def test_where_it_would_hold_for_the_next_car_it_is_taken_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_pause_outlasting_session_taken_back_on_unplug(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.cloud.errors.append(TransportBusy("throttled", 60.0))
     for _ in range(2):
@@ -375,21 +373,23 @@ async def test_where_it_would_hold_for_the_next_car_it_is_taken_back(
     assert (bench.sent, pause(bench)) == ([OFF, ON, ON], None)
 
 
-async def test_where_that_is_refused_it_is_over_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pause_outlasting_session_ends_when_take_back_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.cloud.errors.append(NotAllowed("refused"))
     await bench.poll(3)
     assert (bench.sent, pause(bench)) == ([OFF, ON], None)
 
 
-async def test_where_that_has_to_wait_it_is_taken_back_for_the_next_car(
+async def test_pause_outlasting_session_taken_back_later_for_next_car(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Through an outage and a restart of ours, too."""
+    """The pending take-back survives an outage and a restart of Home Assistant."""
     monkeypatch.setattr(FakeTransport, "pause_outlasts_session", True)
-    await pause_it(bench)
+    await pause_and_confirm(bench)
     bench.device.unplug()
     bench.device.manual = Manual.PAUSE
     bench.cloud.errors.append(UnsafeRequest("no_group_share"))

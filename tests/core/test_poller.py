@@ -1,4 +1,4 @@
-"""The rounds: a turn when it is due, sooner when woken, and no end but the one that was asked for."""
+"""The poller: it asks when due, sooner when woken, and continues until it is stopped."""
 
 from custom_components.chargekeeper.core.errors import TransportDown
 from custom_components.chargekeeper.core.poller import Poller
@@ -8,7 +8,7 @@ EVERY = 30.0
 
 
 class Server:
-    """What is asked; it may fail."""
+    """A server that a poller asks; its answers may fail."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -24,7 +24,7 @@ class Server:
             raise self.failure
 
 
-async def test_a_turn_is_taken_when_it_is_due_and_a_failure_ends_nothing() -> None:
+async def test_poller_asks_when_due_and_continues_after_failure() -> None:
     server = Server()
     begun_at = server.clock.monotonic()
     server.failure = TransportDown("timeout")
@@ -35,11 +35,11 @@ async def test_a_turn_is_taken_when_it_is_due_and_a_failure_ends_nothing() -> No
     await server.poller.stop()
 
 
-async def test_whoever_is_woken_asks_anew_when_the_next_turn_is_due() -> None:
+async def test_woken_poller_asks_only_when_due() -> None:
     server = Server()
     server.poller.start()
     await server.clock.advance(10)
-    server.poller.wake()  # for nothing
+    server.poller.wake()  # too early: nothing is due
     await server.clock.settle()
     assert len(server.status_received_at) == 1
     server.due_at = server.clock.monotonic()
@@ -49,7 +49,7 @@ async def test_whoever_is_woken_asks_anew_when_the_next_turn_is_due() -> None:
     await server.poller.stop()
 
 
-async def test_the_rounds_may_be_stopped_and_started_again() -> None:
+async def test_poller_can_be_stopped_and_started_again() -> None:
     server = Server()
     await server.poller.stop()
     server.poller.start()

@@ -1,4 +1,4 @@
-"""Notes: what one answer shows, as readings of one moment."""
+"""The reading builder: it turns one answer into readings of one moment."""
 
 from math import inf
 
@@ -18,7 +18,7 @@ from custom_components.chargekeeper.core.reading_builder import ReadingBuilder, 
 from tests.simulators.clock import START, VirtualClock
 
 
-def test_a_moment_is_one_on_both_clocks() -> None:
+def test_timestamp_holds_same_moment_of_both_clocks() -> None:
     clock = VirtualClock()
     moment = Timestamp.of(clock)
     assert moment == Timestamp(clock.now(), clock.monotonic())
@@ -30,7 +30,7 @@ def test_a_moment_is_one_on_both_clocks() -> None:
 
 
 @pytest.mark.parametrize(("live_age", "expected"), [(None, LIVE_AGE[Source.UDP]), (77.0, 77.0), (inf, inf)])
-def test_only_live_values_get_an_age(live_age: float | None, expected: float) -> None:
+def test_only_live_readings_get_maximum_age(live_age: float | None, expected: float) -> None:
     builder = ReadingBuilder(Source.UDP, Timestamp(START, 5.0), live_age)
     builder.put(POWER, 11.0)
     builder.put(WIRE_RATING, 32.0)
@@ -39,7 +39,7 @@ def test_only_live_values_get_an_age(live_age: float | None, expected: float) ->
     assert [None if each is None else each.max_age for each in shown] == [expected, inf]
 
 
-def test_what_is_not_told_is_left_out_or_known_to_be_unknown() -> None:
+def test_property_missing_from_answer_retracted() -> None:
     builder = ReadingBuilder(Source.CLOUD, Timestamp(START, 5.0))
     builder.put(STATUS, Status.CHARGING)
     builder.put(CAR_CONNECTED, None)

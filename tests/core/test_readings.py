@@ -1,4 +1,4 @@
-"""The ledger: what replaces what, what expires, what never falls, and what comes back from the store."""
+"""The readings store: replacement and expiry of readings, counters that never fall, and restoring from the store."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ type Values = Mapping[Property[Any], object]
 
 
 def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readings:
-    """What a path shows at a monotonic moment."""
+    """Return readings that a transport shows at a monotonic moment."""
     readings = Readings()
     for prop, value in values.items():
         age = LIVE_AGE[source] if prop.kind is ReadingClass.LIVE else inf
@@ -56,7 +56,7 @@ def shown(values: Values, *, at: float, source: Source = Source.CLOUD) -> Readin
     return readings
 
 
-def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore:
+def store_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore:
     readings_store = ReadingsStore()
     for readings in answers:
         readings_store.take(readings, meters_lifetime=meters_lifetime)
@@ -64,7 +64,7 @@ def ledger_of(*answers: Readings, meters_lifetime: bool = True) -> ReadingsStore
 
 
 def take(readings_store: ReadingsStore, values: Values, *, at: float, source: Source = Source.CLOUD) -> None:
-    """What a path without a meter brings."""
+    """Take the values of a transport without a meter."""
     readings_store.take(shown(values, at=at, source=source), meters_lifetime=False)
 
 
@@ -85,10 +85,10 @@ def value[T](readings_store: ReadingsStore, prop: Property[T]) -> T | None:
         ((Source.CLOUD, Source.CLOUD), (10, 10), 2.0),
     ],
 )
-def test_the_newer_observation_counts_whichever_path_brought_it(
+def test_newer_reading_counts_whichever_transport_brought_it(
     prop: Property[float], sources: tuple[Source, Source], moments: tuple[float, float], expected: float
 ) -> None:
-    readings_store = ledger_of(
+    readings_store = store_of(
         shown({prop: 1.0}, at=moments[0], source=sources[0]), shown({prop: 2.0}, at=moments[1], source=sources[1])
     )
     reading = readings_store.get(prop)
@@ -98,8 +98,8 @@ def test_the_newer_observation_counts_whichever_path_brought_it(
 
 
 @pytest.mark.parametrize("source", LIVE_AGE)
-def test_a_live_value_leaves_exactly_at_its_age(source: Source) -> None:
-    readings_store = ledger_of(shown({POWER: 7000.0}, at=100, source=source))
+def test_live_reading_expires_exactly_at_maximum_age(source: Source) -> None:
+    readings_store = store_of(shown({POWER: 7000.0}, at=100, source=source))
     end = 100 + LIVE_AGE[source]
     before, until = readings_store.visible(end - 0.001, {source})
     after, later = readings_store.visible(end, {source})
@@ -109,16 +109,16 @@ def test_a_live_value_leaves_exactly_at_its_age(source: Source) -> None:
     assert readings_store.fresh(STATUS, 0) is None
 
 
-def test_the_earliest_age_says_when_to_look_again() -> None:
-    readings_store = ledger_of(
+def test_visible_returns_earliest_expiry() -> None:
+    readings_store = store_of(
         shown({POWER: 1.0}, at=0), shown({STATUS: Status.CHARGING}, at=30), shown({CHARGING_CURRENT: 16.0}, at=0)
     )
     assert readings_store.visible(10, {Source.CLOUD})[1] == 900
     assert readings_store.visible(900, {Source.CLOUD})[1] == 930
 
 
-def test_configuration_reads_cache_while_its_path_is_unusable_and_the_path_again_later() -> None:
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
+def test_configuration_source_is_cache_while_transport_is_unusable() -> None:
+    readings_store = store_of(shown({CHARGING_CURRENT: 16.0, LIFETIME_ENERGY: 5.0, POWER: 1.0}, at=10))
     readings_store.take(shown({HOUSE_LIMIT: 25.0}, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
 
     def sources(usable: set[Source], now: float = 20) -> dict[str, Source]:
@@ -133,19 +133,19 @@ def test_configuration_reads_cache_while_its_path_is_unusable_and_the_path_again
     reading = readings_store.visible(1e9, ())[0].get(CHARGING_CURRENT)
     assert reading is not None
     assert reading.value == 16.0
-    assert reading.observed_at == NOON + timedelta(seconds=10)  # `since` tells when the charger showed it
+    assert reading.observed_at == NOON + timedelta(seconds=10)  # `observed_at` stays the time of the observation
 
 
-def test_what_the_user_entered_is_never_cached() -> None:
-    readings_store = ledger_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
+def test_value_entered_by_user_never_cached() -> None:
+    readings_store = store_of(shown({LOAD_GROUP_LIMIT: 20.0}, at=10, source=Source.USER))
     reading = readings_store.visible(20, ())[0].get(LOAD_GROUP_LIMIT)
     assert reading is not None
     assert reading.source is Source.USER
     assert readings_store.export() == {}
 
 
-def test_offline_clears_what_lives_and_keeps_the_rest() -> None:
-    readings_store = ledger_of(
+def test_offline_clears_live_readings_and_keeps_the_rest() -> None:
+    readings_store = store_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0, CAR_CONNECTED: True, CHARGING_CURRENT: 16.0}, at=10),
         shown({SESSION_ENERGY: 3.0}, at=10),
         shown({STATUS: Status.OFFLINE}, at=20),
@@ -154,8 +154,8 @@ def test_offline_clears_what_lives_and_keeps_the_rest() -> None:
     assert keys == {"status", "charging_current", "session_energy"}
 
 
-def test_an_older_offline_takes_nothing_away() -> None:
-    readings_store = ledger_of(
+def test_older_offline_status_clears_nothing() -> None:
+    readings_store = store_of(
         shown({STATUS: Status.CHARGING, POWER: 7000.0}, at=30, source=Source.BLUETOOTH),
         shown({STATUS: Status.OFFLINE}, at=20),
     )
@@ -163,8 +163,8 @@ def test_an_older_offline_takes_nothing_away() -> None:
     assert value(readings_store, POWER) == 7000.0
 
 
-def test_nothing_from_before_offline_comes_to_stand_beside_it() -> None:
-    readings_store = ledger_of(shown({STATUS: Status.OFFLINE}, at=20))
+def test_live_reading_from_before_offline_ignored() -> None:
+    readings_store = store_of(shown({STATUS: Status.OFFLINE}, at=20))
     late = {POWER: 7000.0, CHARGING_CURRENT: 16.0}
     readings_store.take(shown(late, at=10, source=Source.BLUETOOTH), meters_lifetime=True)
     assert (value(readings_store, POWER), value(readings_store, CHARGING_CURRENT)) == (None, 16.0)
@@ -172,15 +172,15 @@ def test_nothing_from_before_offline_comes_to_stand_beside_it() -> None:
     assert value(readings_store, POWER) == 7000.0
 
 
-def test_offline_keeps_what_was_seen_after_it() -> None:
-    readings_store = ledger_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
+def test_offline_status_keeps_newer_readings() -> None:
+    readings_store = store_of(shown({POWER: 1.0}, at=30, source=Source.BLUETOOTH), shown({LOCKED: True}, at=10))
     readings_store.take(shown({STATUS: Status.OFFLINE}, at=20), meters_lifetime=True)
     assert value(readings_store, POWER) == 1.0
     assert LOCKED not in readings_store.visible(20, {Source.CLOUD})[0]
 
 
-def test_a_retracted_value_is_gone_unless_it_was_seen_since() -> None:
-    readings_store = ledger_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
+def test_retracted_reading_removed_unless_seen_since() -> None:
+    readings_store = store_of(shown({STATUS: Status.CHARGING, HOUSE_LIMIT: 25.0, POWER: 1.0}, at=10))
     revision = readings_store.revision
     unknown = Readings()
     unknown.retract(STATUS, 20)
@@ -196,8 +196,8 @@ def test_a_retracted_value_is_gone_unless_it_was_seen_since() -> None:
     assert readings_store.revision == revision + 1
 
 
-def test_the_revision_grows_with_what_the_store_keeps_without_end() -> None:
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 16.0}, at=10))
+def test_revision_grows_with_changed_configuration_only() -> None:
+    readings_store = store_of(shown({CHARGING_CURRENT: 16.0}, at=10))
     assert readings_store.revision == 1
     readings_store.take(shown({CHARGING_CURRENT: 16.0, POWER: 5.0, LIFETIME_ENERGY: 1.0}, at=20), meters_lifetime=True)
     assert readings_store.revision == 1
@@ -206,23 +206,23 @@ def test_the_revision_grows_with_what_the_store_keeps_without_end() -> None:
     assert readings_store.revision == 3
 
 
-def test_lifetime_never_falls() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
+def test_lifetime_energy_never_falls() -> None:
+    readings_store = store_of(shown({LIFETIME_ENERGY: 100.0}, at=600), shown({LIFETIME_ENERGY: 99.0}, at=1200))
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
     readings_store.take(shown({LIFETIME_ENERGY: 101.0}, at=1800), meters_lifetime=True)
     assert value(readings_store, LIFETIME_ENERGY) == 101.0
 
 
-def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
+def test_lifetime_energy_without_meter_grows_with_sessions() -> None:
     readings_store = ReadingsStore()
-    take(readings_store, {SESSION_ENERGY: 5.0}, at=300)  # no total is known yet
+    take(readings_store, {SESSION_ENERGY: 5.0}, at=300)  # no total known yet
     take(readings_store, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=600)
     take(readings_store, {SESSION_ENERGY: 7.5}, at=1200)
     assert value(readings_store, LIFETIME_ENERGY) == 102.5
     take(readings_store, {CAR_CONNECTED: False}, at=1800)
     take(readings_store, {SESSION_ENERGY: 1.0}, at=2400)  # a new session gained 1 kWh
     assert value(readings_store, LIFETIME_ENERGY) == 103.5
-    take(readings_store, {LIFETIME_ENERGY: 102.0}, at=3000)  # the total, which does not hold the running session
+    take(readings_store, {LIFETIME_ENERGY: 102.0}, at=3000)  # a total without the running session
     assert value(readings_store, LIFETIME_ENERGY) == 103.5
     take(readings_store, {LIFETIME_ENERGY: 110.0}, at=3600)
     take(readings_store, {SESSION_ENERGY: 1.5, LIFETIME_ENERGY: 110.5}, at=4200)  # counted once
@@ -231,7 +231,7 @@ def test_lifetime_grows_with_the_sessions_where_nothing_meters_it() -> None:
     assert value(readings_store, LIFETIME_ENERGY) == 110.5
 
 
-def test_what_a_total_holds_already_is_not_added_once_more() -> None:
+def test_energy_already_in_total_not_added_again() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
     take(readings_store, {LIFETIME_ENERGY: 102.5}, at=3600)
@@ -245,14 +245,14 @@ def test_what_a_total_holds_already_is_not_added_once_more() -> None:
     assert value(again, LIFETIME_ENERGY) == 104.0
 
 
-def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None:
+def test_energy_not_counted_twice_after_wall_clock_set_back() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {SESSION_ENERGY: 1.0, LIFETIME_ENERGY: 100.0}, at=600)
     readings = Readings()
     readings.put(LIFETIME_ENERGY, Reading(104.0, Source.CLOUD, NOON - timedelta(hours=1), 3600, inf))
     readings_store.take(readings, meters_lifetime=False)
     again = restored(readings_store.export())
-    take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # before the store was written, by this clock: no time has passed
+    take(again, {SESSION_ENERGY: 5.0}, at=-5000)  # by this clock before the store was written: no time has passed
     assert value(again, SESSION_ENERGY) == 1.0
     take(again, {SESSION_ENERGY: 5.0}, at=-4700)
     assert (value(again, SESSION_ENERGY), value(again, LIFETIME_ENERGY)) == (5.0, 104.0)
@@ -260,14 +260,14 @@ def test_a_total_is_not_helped_along_after_the_wall_clock_was_set_back() -> None
     assert value(again, LIFETIME_ENERGY) == 105.0
 
 
-def test_a_meter_is_not_helped_along() -> None:
-    readings_store = ledger_of(
+def test_metered_total_not_increased_by_session_energy() -> None:
+    readings_store = store_of(
         shown({LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=10), shown({SESSION_ENERGY: 9.0}, at=20)
     )
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
 
 
-def test_an_old_session_energy_of_another_path_counts_for_nothing() -> None:
+def test_older_session_energy_of_another_transport_ignored() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 100.0, SESSION_ENERGY: 5.0}, at=1200)
     take(readings_store, {SESSION_ENERGY: 2.0}, at=600, source=Source.BLUETOOTH)
@@ -275,9 +275,7 @@ def test_an_old_session_energy_of_another_path_counts_for_nothing() -> None:
     assert value(readings_store, LIFETIME_ENERGY) == 100.0
     take(readings_store, {CAR_CONNECTED: False}, at=1800)
     take(readings_store, {SESSION_ENERGY: 4.0, SESSION_DURATION: 1.0}, at=1800)
-    take(
-        readings_store, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400
-    )  # no new session is begun by what was old
+    take(readings_store, {SESSION_ENERGY: 3.0, SESSION_DURATION: 2.0}, at=2400)  # an older reading starts no session
     assert value(readings_store, SESSION_ENERGY) == 4.0
 
 
@@ -298,7 +296,7 @@ SESSION: Values = {SESSION_ENERGY: 5.0, SESSION_DURATION: 600.0, CAR_CONNECTED: 
 def test_session_energy_falls_only_at_a_new_session(
     between: Values, then: Values, expected: tuple[float, float]
 ) -> None:
-    """By one answer where the car was seen to leave, else by two that agree."""
+    """One answer is enough after an unplug was seen; otherwise two answers must agree."""
     readings_store = ReadingsStore()
     take(readings_store, SESSION, at=600)
     take(readings_store, between, at=1200)
@@ -308,7 +306,7 @@ def test_session_energy_falls_only_at_a_new_session(
     assert (once, value(readings_store, SESSION_ENERGY)) == expected
 
 
-def test_one_unplugging_lets_it_fall_once() -> None:
+def test_one_unplug_lets_session_energy_fall_once() -> None:
     readings_store = ReadingsStore()
     take(readings_store, SESSION, at=600)
     take(readings_store, {CAR_CONNECTED: False}, at=1200)
@@ -317,12 +315,12 @@ def test_one_unplugging_lets_it_fall_once() -> None:
     assert value(readings_store, SESSION_ENERGY) == 1.0
 
 
-def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
+def test_session_cost_falls_at_new_session_even_if_reported_later() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {**SESSION, SESSION_COST: 1.5}, at=600)
     take(readings_store, {SESSION_COST: 1.0}, at=1200)
     assert value(readings_store, SESSION_COST) == 1.5
-    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups tell no cost
+    take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 10.0}, at=1800)  # the groups endpoint has no cost
     take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 20.0}, at=1900)
     take(readings_store, {SESSION_ENERGY: 0.7, SESSION_COST: 0.2}, at=2400)
     assert value(readings_store, SESSION_COST) == 0.2
@@ -330,10 +328,10 @@ def test_the_cost_falls_with_the_session_even_when_it_is_told_later() -> None:
     assert value(readings_store, SESSION_COST) == 0.2
 
 
-# Pauses and paths
+# Pauses and transports
 
 
-def test_a_counter_that_begins_anew_at_a_pause_is_added_up() -> None:
+def test_session_counter_reset_by_pause_added_up() -> None:
     readings_store = ReadingsStore()
     for at, raw in enumerate((0.0, 3.0, 5.0, 0.0, 0.0, 1.5, 0.0, 2.0)):
         take(readings_store, {SESSION_ENERGY: raw, CAR_CONNECTED: True}, at=600 * at, source=Source.UDP)
@@ -346,7 +344,7 @@ def test_a_counter_that_begins_anew_at_a_pause_is_added_up() -> None:
     assert value(readings_store, SESSION_ENERGY) == 0.75
 
 
-def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
+def test_restart_of_home_assistant_counts_session_energy_once() -> None:
     readings_store = ReadingsStore()
     for at, raw in enumerate((8.0, 0.0, 4.0)):
         take(readings_store, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
@@ -357,7 +355,7 @@ def test_a_start_of_home_assistant_in_the_middle_counts_nothing_twice() -> None:
     assert value(again, SESSION_ENERGY) == 13.5
 
 
-def test_a_start_with_a_store_of_an_earlier_version_counts_nothing_twice() -> None:
+def test_store_of_earlier_version_counts_session_energy_once() -> None:
     readings_store = ReadingsStore()
     for at, raw in enumerate((8.0, 0.0, 4.0)):
         take(readings_store, {SESSION_ENERGY: raw}, at=600 * at, source=Source.UDP)
@@ -370,7 +368,7 @@ def test_a_start_with_a_store_of_an_earlier_version_counts_nothing_twice() -> No
 
 
 @pytest.mark.parametrize("duration", [{}, {SESSION_DURATION: 3590.0}])
-def test_a_switch_of_paths_neither_lowers_nor_adds(duration: Values) -> None:
+def test_switch_of_transports_neither_lowers_nor_adds_session_energy(duration: Values) -> None:
     readings_store = ReadingsStore()
     take(readings_store, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
     take(readings_store, {SESSION_ENERGY: 4.75, **duration}, at=1200, source=Source.BLUETOOTH)
@@ -381,7 +379,7 @@ def test_a_switch_of_paths_neither_lowers_nor_adds(duration: Values) -> None:
     assert value(readings_store, SESSION_ENERGY) == 6.25
 
 
-def test_a_path_that_counts_from_a_pause_on_continues_what_another_told() -> None:
+def test_transport_counting_since_pause_continues_session_of_another() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {SESSION_ENERGY: 5.0, SESSION_DURATION: 3600.0}, at=600)
     take(readings_store, {SESSION_ENERGY: 1.0}, at=1200, source=Source.UDP)
@@ -390,7 +388,7 @@ def test_a_path_that_counts_from_a_pause_on_continues_what_another_told() -> Non
     assert value(readings_store, SESSION_ENERGY) == 5.5
 
 
-def test_another_path_tells_of_a_session_that_began_unseen() -> None:
+def test_new_session_shown_by_another_transport_counts_at_second_answer() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {SESSION_ENERGY: 12.0, SESSION_DURATION: 7200.0}, at=600)
     take(readings_store, {SESSION_ENERGY: 0.5, SESSION_DURATION: 300.0}, at=1200, source=Source.BLUETOOTH)
@@ -399,7 +397,7 @@ def test_another_path_tells_of_a_session_that_began_unseen() -> None:
     assert value(readings_store, SESSION_ENERGY) == 0.5
 
 
-def test_a_meter_beside_a_path_without_one_is_not_helped_along_until_it_falls_silent() -> None:
+def test_sessions_added_to_metered_total_only_after_meter_goes_silent() -> None:
     readings_store = ReadingsStore()
     total = 100.0
     for at in range(0, 3600, 60):
@@ -441,7 +439,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_whatever_comes_counters_keep_their_promises(
+def test_lifetime_energy_never_falls_and_readings_never_get_older(
     steps: list[tuple[Source, int, dict[Property[Any], object], bool]],
 ) -> None:
     readings_store = ReadingsStore()
@@ -459,11 +457,11 @@ def test_whatever_comes_counters_keep_their_promises(
             seen[prop.key] = reading.observed_mono
 
 
-# What is believed
+# Plausible and implausible values
 
 
 def charging_car() -> ReadingsStore:
-    """A charger of 1000 kWh before its session, in which 10 kWh were charged by the moment 3610."""
+    """Return a store with a total of 1000 kWh before the session, and 10 kWh in the session by the moment 3610."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0}, at=0)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=10)
@@ -479,14 +477,14 @@ IDLE: Values = {STATUS: Status.AVAILABLE, CAR_CONNECTED: False}
 @pytest.mark.parametrize(
     ("odd", "at"),
     [
-        ((9.8, 3530.0), 3610),  # behind, as another endpoint or a cache can be
+        ((9.8, 3530.0), 3610),  # an older answer, as from another endpoint or a cache
         ((0.0, 0.0), 3700),
         ((0.0, 3650.0), 3700),
         ((10000.0, 3650.0), 3700),
         ((9999999999.0, 3650.0), 3700),
     ],
 )
-def test_one_odd_answer_is_no_new_session_and_adds_nothing(odd: tuple[float, float], at: float) -> None:
+def test_single_odd_answer_starts_no_session_and_adds_nothing(odd: tuple[float, float], at: float) -> None:
     readings_store = charging_car()
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: odd[0], SESSION_DURATION: odd[1]}, at=at)
     assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
@@ -517,7 +515,7 @@ def test_zeros_between_answers_without_car_add_nothing(zeros: int) -> None:
     assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
 
 
-def test_session_that_two_zeros_seemed_to_end_goes_on() -> None:
+def test_session_continues_after_two_zero_answers() -> None:
     readings_store = charging_car()
     for at in (3640, 3670):
         take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=at)
@@ -526,7 +524,7 @@ def test_session_that_two_zeros_seemed_to_end_goes_on() -> None:
     assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.2, 1010.2)
 
 
-def test_leap_beyond_two_sessions_is_refused_until_there_was_time_for_it() -> None:
+def test_leap_of_session_energy_refused_until_time_allows() -> None:
     readings_store = charging_car()
     take(readings_store, IDLE, at=3620)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0}, at=3640)
@@ -535,7 +533,7 @@ def test_leap_beyond_two_sessions_is_refused_until_there_was_time_for_it() -> No
         assert value(readings_store, LIFETIME_ENERGY) == expected
 
 
-def test_answers_that_lag_behind_twice_are_no_new_session() -> None:
+def test_two_lagging_answers_start_no_session() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0}, at=0)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.0, SESSION_DURATION: 0.0}, at=0)
@@ -547,14 +545,14 @@ def test_answers_that_lag_behind_twice_are_no_new_session() -> None:
 
 
 @pytest.mark.parametrize("second", [0.1, 0.0, 9.0])
-def test_two_answers_that_do_not_agree_are_no_new_session(second: float) -> None:
+def test_two_disagreeing_answers_start_no_session(second: float) -> None:
     readings_store = charging_car()
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: second}, at=3800)
     assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (10.0, 1010.0)
 
 
-def test_two_paths_that_do_not_agree_are_no_new_session() -> None:
+def test_two_disagreeing_transports_start_no_session() -> None:
     readings_store = charging_car()
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 10.0}, at=3620, source=Source.BLUETOOTH)
     take(readings_store, {**CHARGING_CAR, SESSION_ENERGY: 0.2}, at=3700)
@@ -569,8 +567,8 @@ def test_energy_of_a_session_that_began_unseen_is_added() -> None:
     assert (value(readings_store, SESSION_ENERGY), value(readings_store, LIFETIME_ENERGY)) == (0.5, 1010.5)
 
 
-def test_count_that_begins_anew_at_midnight_is_the_same_session() -> None:
-    """The duration goes on: not a new session, and not a glitch where it repeats and then grows."""
+def test_counter_reset_at_midnight_continues_session() -> None:
+    """The duration continues, so the lower counter is neither a new session nor a glitch."""
     readings_store = charging_car()
     for at, raw, session in ((3730, 0.1, 10.0), (3850, 0.1, 10.0), (3970, 0.5, 10.5), (4090, 0.9, 10.9)):
         values = {**CHARGING_CAR, SESSION_ENERGY: raw, SESSION_DURATION: float(at)}
@@ -581,32 +579,32 @@ def test_count_that_begins_anew_at_midnight_is_the_same_session() -> None:
 
 @pytest.mark.parametrize("odd", [150.0 * 1000, 9999999.999, 153.0])
 def test_odd_total_is_refused_and_counted(odd: float) -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=0), shown({LIFETIME_ENERGY: odd}, at=120))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
     assert readings_store.refused == {"lifetime_energy": 1}
     readings_store.take(shown({LIFETIME_ENERGY: 151.0}, at=240), meters_lifetime=True)
     assert value(readings_store, LIFETIME_ENERGY) == 151.0
 
 
-def test_first_total_is_refused_where_no_charger_reaches_it() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
+def test_impossible_first_total_refused() -> None:
+    readings_store = store_of(shown({LIFETIME_ENERGY: 9999999.999}, at=0), shown({LIFETIME_ENERGY: 150.0}, at=120))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
-def test_total_of_another_path_is_refused_until_there_was_time_for_it() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
+def test_higher_total_of_another_transport_refused_until_time_allows() -> None:
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=0))
     for at, expected in ((120, 150.0), (400, 155.0)):
         readings_store.take(shown({LIFETIME_ENERGY: 155.0}, at=at, source=Source.UDP), meters_lifetime=True)
         assert value(readings_store, LIFETIME_ENERGY) == expected
 
 
-def test_older_total_of_the_same_path_counts_for_nothing() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
+def test_older_total_of_same_transport_ignored() -> None:
+    readings_store = store_of(shown({LIFETIME_ENERGY: 150.0}, at=600), shown({LIFETIME_ENERGY: 155.0}, at=300))
     assert value(readings_store, LIFETIME_ENERGY) == 150.0
 
 
-def test_total_after_days_without_a_look_is_believed() -> None:
-    """Sessions that nobody saw are in it; that the running one was seen meanwhile does not matter."""
+def test_total_accepted_after_days_without_answers() -> None:
+    """The total contains unseen sessions; answers about the running session make no difference."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
     again = restored(json.loads(json.dumps(readings_store.export())))
@@ -617,7 +615,7 @@ def test_total_after_days_without_a_look_is_believed() -> None:
     assert value(again, LIFETIME_ENERGY) == 1060.9
 
 
-def test_total_after_a_store_of_an_earlier_version_is_believed_in_time() -> None:
+def test_total_accepted_in_time_after_store_of_earlier_version() -> None:
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 5.0}, at=0)
     stored = readings_store.export()
@@ -630,8 +628,8 @@ def test_total_after_a_store_of_an_earlier_version_is_believed_in_time() -> None
         assert value(again, LIFETIME_ENERGY) == expected
 
 
-def test_lifetime_counter_that_starts_again_goes_on_from_the_old_total() -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+def test_lifetime_counter_reset_continues_from_old_total() -> None:
+    readings_store = store_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     for at, raw, expected in ((60, 0.0, 1000.0), (120, 0.0, 1000.0), (180, 0.5, 1000.5), (240, 1.0, 1001.0)):
         readings_store.take(shown({LIFETIME_ENERGY: raw}, at=at), meters_lifetime=True)
         assert value(readings_store, LIFETIME_ENERGY) == expected
@@ -641,8 +639,8 @@ def test_lifetime_counter_that_starts_again_goes_on_from_the_old_total() -> None
 
 
 @pytest.mark.parametrize("second", [0.1, 0.2, 800.0])
-def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) -> None:
-    readings_store = ledger_of(
+def test_two_lower_totals_without_growth_are_no_counter_reset(second: float) -> None:
+    readings_store = store_of(
         *(shown({LIFETIME_ENERGY: raw}, at=60 * at) for at, raw in enumerate((1000.0, 0.2, second)))
     )
     readings_store.take(shown({LIFETIME_ENERGY: 1000.5}, at=240), meters_lifetime=True)
@@ -652,7 +650,7 @@ def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) ->
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 7200),  # seconds since the answer before
+            st.integers(0, 7200),  # seconds since the previous answer
             st.sampled_from([Source.CLOUD, Source.UDP, Source.BLUETOOTH]),
             st.fixed_dictionaries(
                 {},
@@ -663,8 +661,8 @@ def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) ->
                     CAR_CONNECTED: st.booleans(),
                 },
             ),
-            st.booleans(),  # a meter
-            st.booleans(),  # Home Assistant is restarted before
+            st.booleans(),  # with a meter
+            st.booleans(),  # Home Assistant restarts before this answer
         ),
         max_size=25,
     )
@@ -672,7 +670,7 @@ def test_two_lower_totals_that_do_not_grow_start_nothing_again(second: float) ->
 def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
     answers: list[tuple[int, Source, dict[Property[Any], object], bool, bool]],
 ) -> None:
-    readings_store = ledger_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
+    readings_store = store_of(shown({LIFETIME_ENERGY: 1000.0}, at=0))
     now = 0
     for seconds, source, values, meters, restarted in answers:
         now += seconds
@@ -688,8 +686,8 @@ def test_lifetime_energy_never_falls_nor_rises_by_more_than_could_have_flowed(
 
 honest_steps = st.lists(
     st.tuples(
-        st.sampled_from([30, 120, 600, 8 * 3600]),  # seconds to the next look; an outage
-        st.floats(0, 22),  # kW meanwhile, where a car is there
+        st.sampled_from([30, 120, 600, 8 * 3600]),  # seconds to the next answer; 8 h are an outage
+        st.floats(0, 22),  # kW meanwhile, if a car is connected
         st.sampled_from(["", "", "", "unplug", "plug", "restart", "total", "midnight"]),
     ),
     max_size=40,
@@ -697,8 +695,8 @@ honest_steps = st.lists(
 
 
 @given(honest_steps, st.booleans())
-def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meters: bool) -> None:
-    """A meter exactly at each look; a sum of sessions never beyond the truth, and exactly with each total at rest."""
+def test_lifetime_energy_follows_honest_counters(steps: list[tuple[int, float, str]], meters: bool) -> None:
+    """A metered total is exact at each answer; a sum of sessions never exceeds the truth and is exact at each total."""
     readings_store = ReadingsStore()
     now = 0
     lifetime = 1000.0
@@ -737,8 +735,8 @@ def test_honest_counters_are_followed(steps: list[tuple[int, float, str]], meter
 
 
 @given(st.lists(st.tuples(st.sampled_from([30, 120, 8 * 3600]), st.floats(0, 22)), min_size=1, max_size=8), st.data())
-def test_no_energy_of_sessions_that_were_seen_is_lost(session: list[tuple[int, float]], data: st.DataObject) -> None:
-    """Without any total after the first; outages and restarts within a session lose nothing."""
+def test_energy_of_seen_sessions_never_lost(session: list[tuple[int, float]], data: st.DataObject) -> None:
+    """No total follows the first one; outages and restarts within a session lose no energy."""
     readings_store = ReadingsStore()
     take(readings_store, {LIFETIME_ENERGY: 1000.0, SESSION_ENERGY: 0.0, CAR_CONNECTED: False}, at=0)
     now = 0.0
@@ -787,10 +785,10 @@ stored_values = st.fixed_dictionaries(
 
 
 @given(stored_values, st.sampled_from([Source.CLOUD, Source.BLUETOOTH, Source.UDP]), st.floats(0, 1e6))
-def test_what_outlives_a_restart_comes_back_as_it_was(
+def test_readings_that_are_not_live_restored_unchanged(
     values: dict[Property[Any], object], source: Source, at: float
 ) -> None:
-    readings_store = ledger_of(shown(values, at=at, source=source))
+    readings_store = store_of(shown(values, at=at, source=source))
     back = restored(json.loads(json.dumps(readings_store.export())))
     kept = {prop: reading for prop, reading in readings_store.visible(at, {source})[0].items() if prop.kind != "live"}
     assert dict(back.visible(at, {source})[0].items()) == kept
@@ -798,9 +796,9 @@ def test_what_outlives_a_restart_comes_back_as_it_was(
     assert all(reading.observed_mono == -inf for _, reading in back.visible(at, ())[0].items())
 
 
-def test_what_is_known_already_is_not_replaced_by_the_store_but_what_comes_replaces_the_store() -> None:
-    old = ledger_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
-    readings_store = ledger_of(shown({CHARGING_CURRENT: 10.0}, at=0))
+def test_stored_reading_replaces_no_known_reading_and_yields_to_new_reading() -> None:
+    old = store_of(shown({CHARGING_CURRENT: 16.0, WIRE_RATING: 32.0}, at=10)).export()
+    readings_store = store_of(shown({CHARGING_CURRENT: 10.0}, at=0))
     readings_store.restore(old)
     assert value(readings_store, CHARGING_CURRENT) == 10.0
     assert value(readings_store, WIRE_RATING) == 32.0
@@ -833,7 +831,7 @@ AT = "2026-11-02T12:00:00+00:00"
         ("warp_drive", {"value": 9, "source": "cloud", "observed_at": AT}),
     ],
 )
-def test_garbage_in_the_store_is_left_out_and_the_rest_taken(key: str, entry: object) -> None:
+def test_invalid_stored_reading_left_out_and_the_rest_restored(key: str, entry: object) -> None:
     good = {"value": 25, "source": "cloud", "observed_at": AT}
     readings_store = restored({key: entry, "house_limit": good})
     assert {prop.key for prop, _ in readings_store.visible(0, ())[0].items()} == {"house_limit"}
@@ -844,12 +842,12 @@ def test_garbage_in_the_store_is_left_out_and_the_rest_taken(key: str, entry: ob
     "counters",
     [None, [], {"moon": {"value": 1.0, "observed_at": AT}}, {"cloud": None}, {"cloud": {"value": "1"}}, {"cloud": {}}],
 )
-def test_garbled_counters_in_the_store_are_left_out(key: str, counters: object) -> None:
+def test_invalid_stored_counters_left_out(key: str, counters: object) -> None:
     entry = {"value": 25.0, "source": "cloud", "observed_at": AT}
     assert restored({key: {**entry, "counters": counters}}).export() == {key: entry}
 
 
-def test_a_store_that_is_no_store_is_left_out() -> None:
+def test_store_that_is_no_mapping_left_out() -> None:
     assert restored(["charging_current"]).export() == {}
     assert restored(None).export() == {}
 
@@ -882,6 +880,6 @@ entries = (
 
 
 @given(st.dictionaries(st.sampled_from(sorted(PROPERTIES)) | st.text(max_size=5), entries) | json_values)
-def test_nothing_in_the_store_raises(stored: object) -> None:
+def test_readings_store_restores_any_content_without_error(stored: object) -> None:
     readings_store = restored(stored)
     assert restored(readings_store.export()).export() == readings_store.export()

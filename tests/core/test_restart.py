@@ -1,4 +1,4 @@
-"""Restart: the guard over every combination of facts, and the watch over every course of things (I5)."""
+"""Restart: the guard for every combination of facts, and the restart watch for every sequence of statuses (I5)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,18 +43,18 @@ BY_STATUS = {
     Status.ERROR: "available",
     Status.OFFLINE: "offline",
 }
-"""What an online charger's status alone says of a restart."""
+"""The verdict on a restart by status alone, for an online charger."""
 
 ASKED_AGES = {None: False, 0.0: True, 60.0: True, 60.1: False, 86400.0: False, float("nan"): False}
 EVIDENCE_AGES = {None: False, 0.0: True, 600.0: True, 600.1: False, 86400.0: False, float("nan"): False}
 
 
-def test_the_table_knows_every_status() -> None:
+def test_table_of_verdicts_covers_every_status() -> None:
     assert set(BY_STATUS) == {None, *Status}
 
 
 def expected(facts: Facts, *, fresh: bool) -> str:
-    """The answer for a charger with a path, a supported model and no earlier restart, said status by status."""
+    """Return the expected verdict for a charger with a transport, a supported model and no earlier restart."""
     verdict = BY_STATUS[facts.status]
     if verdict == "restarting":
         return verdict
@@ -72,7 +72,7 @@ def expected(facts: Facts, *, fresh: bool) -> str:
 
 
 def everything() -> Iterator[tuple[Facts, bool]]:
-    """Every combination of status, presence, ages, path, role and option, with whether the ages satisfy the guard."""
+    """Yield every combination of status, presence, ages, transport, role and option; True if the ages are fresh."""
     for status, presence, asked, evidence, over_cloud, role, allow in product(
         BY_STATUS, Presence, ASKED_AGES, EVIDENCE_AGES, (True, False), (None, *Role), (True, False)
     ):
@@ -90,7 +90,7 @@ def everything() -> Iterator[tuple[Facts, bool]]:
         yield facts, fresh
 
 
-def test_every_status_presence_age_path_role_and_option() -> None:
+def test_guard_and_availability_match_table_for_every_combination() -> None:
     count = 0
     for facts, fresh in everything():
         assert guard(facts) == expected(facts, fresh=fresh), facts
@@ -99,8 +99,8 @@ def test_every_status_presence_age_path_role_and_option() -> None:
     assert count == 15 * 3 * 6 * 6 * 2 * 5 * 2
 
 
-def test_i5_never_while_updating_or_on_an_unknown_or_old_status() -> None:
-    """I5: none while updating or on an unknown status, whatever else is true."""
+def test_i5_restart_refused_while_updating_or_on_unknown_or_old_status() -> None:
+    """I5: no restart while updating or on an unknown or old status, whatever the other facts are."""
     passed = set()
     for facts, fresh in everything():
         if guard(facts) is RestartAvailability.AVAILABLE:
@@ -111,8 +111,8 @@ def test_i5_never_while_updating_or_on_an_unknown_or_old_status() -> None:
     assert passed == set(Status) - {Status.UPDATING, Status.RESTARTING, Status.OFFLINE}
 
 
-def test_i5_at_most_one_restart_per_press() -> None:
-    """I5: as long as the last restart is watched or less than 10 min old, there is none, whatever the option says."""
+def test_i5_restart_refused_while_watched_or_within_10_minutes() -> None:
+    """I5: no restart while the last one is watched or less than 10 min old, even if allowed while charging."""
     for status in (status for status in Status if BY_STATUS[status] in {"available", "charging"}):
         facts = replace(READY, status=status, allow_while_charging=True)
         assert guard(replace(facts, watching=True, since_last=5)) is RestartAvailability.RESTARTING
@@ -121,8 +121,8 @@ def test_i5_at_most_one_restart_per_press() -> None:
         assert guard(replace(facts, since_last=600)) is RestartAvailability.AVAILABLE
 
 
-def test_reasons_are_given_in_a_fixed_order() -> None:
-    """Of several reasons the first of this list is told; every combination is tried."""
+def test_refusal_gives_first_reason_in_fixed_order() -> None:
+    """Of several reasons, the first of this list is given; every combination is tried."""
     reasons: tuple[tuple[str, dict[str, object]], ...] = (
         ("no_path", {"has_transport": False}),
         ("needs_link", {"supported": False, "linkable": True}),
@@ -139,7 +139,7 @@ def test_reasons_are_given_in_a_fixed_order() -> None:
     for chosen in product((False, True), repeat=len(reasons)):
         applied = [reason for reason, on in zip(reasons, chosen, strict=True) if on]
         changes: dict[str, object] = {}
-        for _, change in reversed(applied):  # a charger has one status: that of the first reason
+        for _, change in reversed(applied):  # a charger has one status: the status of the first reason
             changes |= change
         for plan in (False, True):
             facts = replace(READY, **changes, refused_by_plan=plan)  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ def test_reasons_are_given_in_a_fixed_order() -> None:
             assert availability(facts) == ("needs_plan" if plan and not applied else first)
 
 
-def test_only_the_cloud_asks_for_a_role() -> None:
+def test_role_required_only_over_cloud() -> None:
     facts = replace(READY, role=Role.USER)
     assert guard(facts) is RestartAvailability.NEEDS_ADMIN
     assert guard(replace(facts, over_cloud=False)) is RestartAvailability.AVAILABLE
@@ -160,7 +160,7 @@ PRESS = 5000.0
 
 
 class Look(NamedTuple):
-    """What was seen, in seconds after the press; evidence likewise."""
+    """An observation; its time and its evidence are in seconds after the press."""
 
     at: float
     away: bool = False
@@ -185,8 +185,8 @@ AWAY = Look(60, away=True)
         ((), None),
         ((Look(60, evidence=-20),), None),
         ((AWAY,), None),
-        ((AWAY, Look(120)), None),  # seems back, says nothing yet
-        ((AWAY, Look(120, evidence=60)), None),  # not newer than away
+        ((AWAY, Look(120)), None),  # seems back, without evidence yet
+        ((AWAY, Look(120, evidence=60)), None),  # not newer than the absence
         ((AWAY, Look(120, evidence=61)), Outcome.VERIFIED),
         ((AWAY, Look(120), Look(140, evidence=110)), Outcome.VERIFIED),
         ((AWAY, Look(120, updating=True, evidence=110)), None),
@@ -197,19 +197,19 @@ AWAY = Look(60, away=True)
         ((Look(170), Look(190, evidence=180)), None),
         ((Look(190, evidence=181),), Outcome.UNVERIFIED),
         ((Look(240, updating=True, evidence=200),), Outcome.UNVERIFIED),
-        ((Look(100, evidence=250),), None),  # a clock that is ahead proves nothing
+        ((Look(100, evidence=250),), None),  # evidence from a clock that is ahead proves nothing
         ((Look(240, evidence=185), AWAY._replace(at=250)), Outcome.UNVERIFIED),
         ((Look(-1, away=True), Look(100, evidence=90)), None),  # from before the press
         ((Look(601, evidence=600),), None),
     ],
 )
-def test_the_course_of_a_restart(looks: tuple[Look, ...], outcome: Outcome | None) -> None:
+def test_restart_watch_decides_outcome_from_observations(looks: tuple[Look, ...], outcome: Outcome | None) -> None:
     watch = watch_of(*looks)
     assert watch.outcome(PRESS + 599.9) == outcome
     assert watch.outcome(PRESS + 600) == (outcome or Outcome.FAILED)
 
 
-def test_an_outcome_is_final() -> None:
+def test_restart_outcome_is_final() -> None:
     watch = watch_of(AWAY)
     assert watch.outcome(PRESS + 600) is Outcome.FAILED
     watch.observe(PRESS + 600, away=False, updating=False, evidence_at=PRESS + 590)
@@ -230,24 +230,24 @@ def test_an_outcome_is_final() -> None:
         ((AWAY, Look(120, evidence=110)), False),
         ((AWAY, Look(120), Look(180, away=True)), False),
         ((Look(180),), False),
-        ((Look(240),), True),  # never away: a word from after the 3 min is missing
+        ((Look(240),), True),  # never away: evidence from after the 3 min is missing
         ((Look(240, evidence=100),), True),
         ((Look(240, evidence=200),), False),
-        ((Look(240, away=True), Look(300)), False),  # went away too late: nothing can be proven any more
+        ((Look(240, away=True), Look(300)), False),  # away too late: the restart cannot be proven any more
     ],
 )
-def test_when_a_status_would_help(looks: tuple[Look, ...], wanted: bool) -> None:
+def test_restart_watch_wants_status_only_when_useful(looks: tuple[Look, ...], wanted: bool) -> None:
     assert watch_of(*looks).wants_status is wanted
 
 
-def test_no_status_helps_after_the_end() -> None:
+def test_restart_watch_wants_no_status_after_end() -> None:
     watch = watch_of(AWAY, Look(120))
     wanted = [watch.wants_status]
     watch.outcome(PRESS + 600)
     assert [*wanted, watch.wants_status] == [True, False]
 
 
-def test_a_watch_goes_on_after_a_restart_of_home_assistant() -> None:
+def test_restart_watch_continues_after_restart_of_home_assistant() -> None:
     assert watch_of(AWAY).away_at == PRESS + 60
     watch = RestartWatch(PRESS, PRESS + 60)
     assert (watch.pressed_at, watch.away_at) == (PRESS, PRESS + 60)
@@ -260,7 +260,7 @@ def test_a_watch_goes_on_after_a_restart_of_home_assistant() -> None:
     assert watch.outcome(PRESS + 200) is Outcome.VERIFIED
 
 
-def test_a_watch_taken_up_too_late_has_failed() -> None:
+def test_restart_watch_resumed_too_late_has_failed() -> None:
     assert RestartWatch(PRESS).outcome(PRESS + 5000) is Outcome.FAILED
 
 
@@ -277,7 +277,7 @@ looks_in_order = st.lists(
 
 
 def judged_at_the_end(looks: list[Look]) -> Outcome:
-    """The outcome said over the whole course at once instead of step by step."""
+    """Return the outcome judged from the whole sequence at once."""
     counted = [look for look in looks if 0 <= look.at <= 600]
     went = min((look.at for look in counted if look.away), default=None)
 
@@ -291,12 +291,12 @@ def judged_at_the_end(looks: list[Look]) -> Outcome:
         )
         return Outcome.VERIFIED if back else Outcome.FAILED
     first_away = next((i for i, look in enumerate(counted) if look.away), len(counted))
-    heard = any(newest(i) > 180 for i in range(first_away))
-    return Outcome.UNVERIFIED if heard else Outcome.FAILED
+    seen = any(newest(i) > 180 for i in range(first_away))
+    return Outcome.UNVERIFIED if seen else Outcome.FAILED
 
 
 @given(looks_in_order)
-def test_any_course_of_looks(looks: list[Look]) -> None:
+def test_restart_outcome_matches_judgment_of_whole_sequence(looks: list[Look]) -> None:
     watch = watch_of(*looks)
     end = judged_at_the_end(looks)
     assert watch.outcome(PRESS + 599) == (None if end is Outcome.FAILED else end)

@@ -1,4 +1,4 @@
-"""Routing: which paths may carry a command, in which order, and what is said when none may."""
+"""Routing: which transports may carry a command, in which order, and the refusal if there is none."""
 
 import pytest
 
@@ -16,12 +16,12 @@ CURRENT = Capability.CURRENT
 CLOUD, BLUETOOTH, LINKED = Source.CLOUD, Source.BLUETOOTH, Source.LINKED
 
 
-class Roads:
-    """A router over a cloud and two local paths, all good."""
+class Routing:
+    """A router over a cloud and two local transports, all healthy."""
 
     def __init__(self, prefer: Prefer = Prefer.AUTO) -> None:
         async def save(intents: dict[str, object]) -> None:
-            """Nothing is journaled here."""
+            """Save nothing."""
 
         self.clock = VirtualClock()
         self.device = FakeDevice(clock=self.clock)
@@ -53,160 +53,160 @@ async def lose(transport: FakeTransport) -> None:
         (Prefer.LOCAL_ONLY, [BLUETOOTH, LINKED]),
     ],
 )
-def test_the_user_prefers(prefer: Prefer, expected: list[Source]) -> None:
-    assert Roads(prefer).route == expected
+def test_route_follows_user_preference(prefer: Prefer, expected: list[Source]) -> None:
+    assert Routing(prefer).route == expected
 
 
-async def test_a_lost_path_carries_nothing() -> None:
-    roads = Roads()
-    await lose(roads.cloud)
-    assert roads.route == [BLUETOOTH, LINKED]
-    roads.cloud.tell()  # half-open after one good answer counts
-    assert not roads.cloud.breaker.closed
-    assert roads.route == [CLOUD, BLUETOOTH, LINKED]
+async def test_lost_transport_left_out_of_route() -> None:
+    routing = Routing()
+    await lose(routing.cloud)
+    assert routing.route == [BLUETOOTH, LINKED]
+    routing.cloud.tell()  # half-open after one good answer counts
+    assert not routing.cloud.breaker.closed
+    assert routing.route == [CLOUD, BLUETOOTH, LINKED]
 
 
-def test_where_the_charger_was_seen_comes_first_where_it_is_offline_never() -> None:
-    roads = Roads()
-    roads.cloud.is_present, roads.bluetooth.is_present = Presence.UNKNOWN, Presence.OFFLINE
-    assert roads.route == [LINKED, CLOUD]
-    assert [transport.source for transport in roads.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
-    roads.linked.is_present = Presence.OFFLINE
-    assert next(transport.source for transport in roads.router.ordered()) is CLOUD
+def test_transport_that_sees_charger_comes_first_offline_transport_left_out() -> None:
+    routing = Routing()
+    routing.cloud.is_present, routing.bluetooth.is_present = Presence.UNKNOWN, Presence.OFFLINE
+    assert routing.route == [LINKED, CLOUD]
+    assert [transport.source for transport in routing.router.ordered()] == [LINKED, CLOUD, BLUETOOTH]
+    routing.linked.is_present = Presence.OFFLINE
+    assert next(transport.source for transport in routing.router.ordered()) is CLOUD
 
 
-def test_a_busy_path_comes_last_of_its_kind() -> None:
-    roads = Roads()
-    roads.cloud.breaker.throttled(60)
-    assert roads.route == [BLUETOOTH, LINKED, CLOUD]
-    roads.linked.is_present = Presence.UNKNOWN
-    assert roads.route == [BLUETOOTH, CLOUD, LINKED]
+def test_busy_transport_comes_after_others_with_same_presence() -> None:
+    routing = Routing()
+    routing.cloud.breaker.throttled(60)
+    assert routing.route == [BLUETOOTH, LINKED, CLOUD]
+    routing.linked.is_present = Presence.UNKNOWN
+    assert routing.route == [BLUETOOTH, CLOUD, LINKED]
 
 
-def test_only_what_can_carry_it_is_asked() -> None:
-    roads = Roads()
-    roads.cloud.can = frozenset({Capability.RESTART})
-    assert roads.route == [BLUETOOTH, LINKED]
-    first = roads.router.first(Capability.RESTART)
+def test_route_holds_only_transports_with_capability() -> None:
+    routing = Routing()
+    routing.cloud.can = frozenset({Capability.RESTART})
+    assert routing.route == [BLUETOOTH, LINKED]
+    first = routing.router.first(Capability.RESTART)
     assert first is not None
-    roads.cloud.can = frozenset()
-    assert roads.router.first(Capability.RESTART) is roads.bluetooth
-    assert [transport.source for transport in roads.router.require(CURRENT)] == [BLUETOOTH, LINKED]
+    routing.cloud.can = frozenset()
+    assert routing.router.first(Capability.RESTART) is routing.bluetooth
+    assert [transport.source for transport in routing.router.require(CURRENT)] == [BLUETOOTH, LINKED]
 
 
-def test_usable_is_reachable_and_there() -> None:
-    roads = Roads()
-    assert usable(roads.cloud)
-    roads.cloud.is_present = Presence.UNKNOWN
-    assert not usable(roads.cloud)
+def test_transport_usable_only_while_charger_is_present() -> None:
+    routing = Routing()
+    assert usable(routing.cloud)
+    routing.cloud.is_present = Presence.UNKNOWN
+    assert not usable(routing.cloud)
 
 
-def refused(roads: Roads, capability: Capability = CURRENT) -> tuple[type[Exception], str, str]:
+def refused(routing: Routing, capability: Capability = CURRENT) -> tuple[type[Exception], str, str]:
     with pytest.raises((TransportDown, Unsupported)) as caught:
-        roads.router.require(capability)
-    assert roads.router.first(capability) is None
+        routing.router.require(capability)
+    assert routing.router.first(capability) is None
     return caught.type, caught.value.reason, caught.value.detail
 
 
-async def test_the_refusal_names_the_outage() -> None:
-    roads = Roads(Prefer.CLOUD_ONLY)
-    began = roads.clock.now()
-    await lose(roads.cloud)
-    assert refused(roads) == (TransportDown, "no_path", began.isoformat())
+async def test_refusal_names_start_of_outage() -> None:
+    routing = Routing(Prefer.CLOUD_ONLY)
+    began = routing.clock.now()
+    await lose(routing.cloud)
+    assert refused(routing) == (TransportDown, "no_path", began.isoformat())
 
 
-def test_a_refusal_brings_the_next_probe_forward() -> None:
-    roads = Roads(Prefer.LOCAL_ONLY)
-    roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
-    roads.cloud.breaker.bad(Failure.OTHER)
-    assert refused(roads) == (TransportDown, "local_lost", "")
-    assert roads.cloud.breaker.due == roads.clock.monotonic()
+def test_refusal_brings_next_probe_forward() -> None:
+    routing = Routing(Prefer.LOCAL_ONLY)
+    routing.bluetooth.is_present = routing.linked.is_present = Presence.OFFLINE
+    routing.cloud.breaker.bad(Failure.OTHER)
+    assert refused(routing) == (TransportDown, "local_lost", "")
+    assert routing.cloud.breaker.due == routing.clock.monotonic()
 
 
-async def test_a_local_path_that_is_lost_too_does_not_hide_the_outage() -> None:
-    roads = Roads()
-    began = roads.clock.now()
-    await lose(roads.cloud)
-    roads.bluetooth.is_present = roads.linked.is_present = Presence.OFFLINE
-    assert refused(roads) == (TransportDown, "no_path", began.isoformat())
-    roads.cloud.tell(Status.OFFLINE)
-    assert refused(roads) == (TransportDown, "charger_offline", "")
+async def test_refusal_names_outage_although_local_transports_are_lost_too() -> None:
+    routing = Routing()
+    began = routing.clock.now()
+    await lose(routing.cloud)
+    routing.bluetooth.is_present = routing.linked.is_present = Presence.OFFLINE
+    assert refused(routing) == (TransportDown, "no_path", began.isoformat())
+    routing.cloud.tell(Status.OFFLINE)
+    assert refused(routing) == (TransportDown, "charger_offline", "")
 
 
 @pytest.mark.parametrize(("prefer", "capable"), [(Prefer.LOCAL_ONLY, CLOUD), (Prefer.CLOUD_ONLY, LINKED)])
-async def test_what_only_the_other_side_can_do_is_not_admitted(prefer: Prefer, capable: Source) -> None:
-    roads = Roads(prefer)
-    for transport in (roads.cloud, roads.bluetooth, roads.linked):
+async def test_command_not_admitted_if_only_excluded_transport_is_capable(prefer: Prefer, capable: Source) -> None:
+    routing = Routing(prefer)
+    for transport in (routing.cloud, routing.bluetooth, routing.linked):
         transport.can = frozenset({CURRENT} if transport.source is capable else ())
-    assert refused(roads) == (TransportDown, "no_admitted_path", "")
-    await lose(roads.cloud)
-    assert refused(roads) == (TransportDown, "no_admitted_path", ""), "whatever the cloud does"
+    assert refused(routing) == (TransportDown, "no_admitted_path", "")
+    await lose(routing.cloud)
+    assert refused(routing) == (TransportDown, "no_admitted_path", ""), "whatever the cloud does"
     with pytest.raises(TransportDown, match="no_admitted_path"):
-        roads.router.admit(CURRENT)
+        routing.router.admit(CURRENT)
 
 
-def test_what_nobody_can_do_is_not_a_matter_of_the_preference() -> None:
-    roads = Roads(Prefer.LOCAL_ONLY)
-    roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
-    roads.router.admit(CURRENT)
-    assert refused(roads) == (Unsupported, "unsupported", "current")
+def test_command_without_capable_transport_unsupported_when_local_only() -> None:
+    routing = Routing(Prefer.LOCAL_ONLY)
+    routing.cloud.can = routing.bluetooth.can = routing.linked.can = frozenset()
+    routing.router.admit(CURRENT)
+    assert refused(routing) == (Unsupported, "unsupported", "current")
 
 
-def test_what_no_path_can_do_is_unsupported_once_one_was_heard() -> None:
-    roads = Roads()
-    roads.cloud.can = roads.bluetooth.can = roads.linked.can = frozenset()
-    assert refused(roads) == (Unsupported, "unsupported", "current")
+def test_command_without_capable_transport_unsupported_after_report() -> None:
+    routing = Routing()
+    routing.cloud.can = routing.bluetooth.can = routing.linked.can = frozenset()
+    assert refused(routing) == (Unsupported, "unsupported", "current")
 
 
-def test_without_any_word_or_path_there_is_no_path() -> None:
-    roads = Roads()
-    roads.router.transports = {}
-    assert refused(roads) == (TransportDown, "no_path", "")
-    roads.router.transports = {CLOUD: FakeTransport(roads.device)}
-    roads.router.transports[CLOUD].can = frozenset()  # type: ignore[attr-defined]
-    assert refused(roads) == (TransportDown, "no_path", "")
+def test_command_refused_without_transports_or_reports() -> None:
+    routing = Routing()
+    routing.router.transports = {}
+    assert refused(routing) == (TransportDown, "no_path", "")
+    routing.router.transports = {CLOUD: FakeTransport(routing.device)}
+    routing.router.transports[CLOUD].can = frozenset()  # type: ignore[attr-defined]
+    assert refused(routing) == (TransportDown, "no_path", "")
 
 
-async def test_patience_depends_on_the_breaker() -> None:
-    roads = Roads()
-    await roads.router.send(roads.cloud, SetCurrent(10))
-    roads.cloud.breaker.bad(Failure.OTHER)
-    await roads.router.send(roads.cloud, SetCurrent(12))
-    assert roads.cloud.patience == [PATIENCE, PATIENCE_IN_DOUBT] == [5.0, 3.0]
+async def test_patience_depends_on_breaker_state() -> None:
+    routing = Routing()
+    await routing.router.send(routing.cloud, SetCurrent(10))
+    routing.cloud.breaker.bad(Failure.OTHER)
+    await routing.router.send(routing.cloud, SetCurrent(12))
+    assert routing.cloud.patience == [PATIENCE, PATIENCE_IN_DOUBT] == [5.0, 3.0]
 
 
-async def test_nothing_is_sent_while_home_assistant_stops() -> None:
-    roads = Roads()
-    roads.context.stopping = True
+async def test_command_refused_while_home_assistant_stops() -> None:
+    routing = Routing()
+    routing.context.stopping = True
     with pytest.raises(NoConnection, match="stopping") as caught:
-        await roads.router.send(roads.cloud, SetCurrent(10))
+        await routing.router.send(routing.cloud, SetCurrent(10))
     assert caught.value.surely_not_sent
-    assert roads.cloud.commands == []
+    assert routing.cloud.commands == []
 
 
-async def test_the_effect_is_looked_for_at_the_times_of_the_path() -> None:
-    roads = Roads()
-    roads.cloud.read_back_delays = (2.0, 7.0, 15.0)
+async def test_read_back_happens_at_delays_of_transport() -> None:
+    routing = Routing()
+    routing.cloud.read_back_delays = (2.0, 7.0, 15.0)
     looked: list[float] = []
-    begun = roads.clock.monotonic()
-    roads.router.read_back(roads.cloud)
+    begun = routing.clock.monotonic()
+    routing.router.read_back(routing.cloud)
     for _ in range(20):
-        before = roads.cloud.checks
-        await roads.clock.advance(1)
-        looked += [roads.clock.monotonic() - begun] * (roads.cloud.checks - before)
+        before = routing.cloud.checks
+        await routing.clock.advance(1)
+        looked += [routing.clock.monotonic() - begun] * (routing.cloud.checks - before)
     assert looked == [2, 7, 15]
-    await roads.context.end_tasks()
+    await routing.context.end_tasks()
 
 
-async def test_a_path_that_allows_no_look_now_is_left_alone() -> None:
-    roads = Roads()
-    status_received_at = roads.cloud.status_received_at
-    await roads.clock.advance(5)
-    roads.cloud.check_error = TransportBusy("no_room", 30)
-    await roads.router.read_status(roads.cloud)
-    assert (roads.cloud.checks, roads.cloud.status_received_at) == (1, status_received_at)
-    roads.cloud.check_error = None
-    await roads.router.read_status(roads.cloud)
-    assert roads.cloud.status_received_at == roads.clock.monotonic()
-    assert roads.cloud.last_report is not None
-    assert roads.cloud.last_report.status is Status.WAITING_SCHEDULE
+async def test_status_read_on_busy_transport_keeps_earlier_status() -> None:
+    routing = Routing()
+    status_received_at = routing.cloud.status_received_at
+    await routing.clock.advance(5)
+    routing.cloud.check_error = TransportBusy("no_room", 30)
+    await routing.router.read_status(routing.cloud)
+    assert (routing.cloud.checks, routing.cloud.status_received_at) == (1, status_received_at)
+    routing.cloud.check_error = None
+    await routing.router.read_status(routing.cloud)
+    assert routing.cloud.status_received_at == routing.clock.monotonic()
+    assert routing.cloud.last_report is not None
+    assert routing.cloud.last_report.status is Status.WAITING_SCHEDULE

@@ -1,4 +1,4 @@
-"""Weekly windows: across midnight, in gaps and repeated hours, against a clock read minute by minute."""
+"""Weekly windows: across midnight, in skipped and repeated hours, compared with a clock read minute by minute."""
 
 from bisect import bisect_left
 from dataclasses import replace
@@ -37,7 +37,7 @@ CHANGES = (
     ("Europe/Berlin", date(2026, 10, 25)),
     ("America/New_York", date(2026, 3, 8)),
     ("America/New_York", date(2026, 11, 1)),
-    ("Australia/Lord_Howe", date(2026, 4, 5)),  # half an hour twice
+    ("Australia/Lord_Howe", date(2026, 4, 5)),  # half an hour repeated
     ("Australia/Lord_Howe", date(2026, 10, 4)),  # half an hour skipped
     ("America/Havana", date(2026, 3, 8)),  # midnight skipped
     ("America/Havana", date(2026, 11, 1)),
@@ -55,7 +55,7 @@ def window(start: str, end: str, key: str = "UTC", days: frozenset[int] = ALL_DA
 
 @cache
 def wall_clock(key: str, day: date) -> tuple[datetime, list[datetime]]:
-    """The latest time of day shown so far, minute by minute from four days before the change to four weeks after."""
+    """Return for each minute the latest local time shown so far, from 4 days before the change to 4 weeks after."""
     begin = datetime.combine(day - 4 * DAY, time(), UTC)
     local = ZoneInfo(key)
     shown = ((begin + n * MINUTE).astimezone(local).replace(tzinfo=None) for n in range(32 * 24 * 60))
@@ -63,7 +63,7 @@ def wall_clock(key: str, day: date) -> tuple[datetime, list[datetime]]:
 
 
 def openings(schedule: Schedule, key: str, day: date) -> list[tuple[datetime, datetime]]:
-    """When the windows are open: from the first minute that shows the start, or later, until one shows the end."""
+    """Return when windows are open: from the first minute at or after the start until one at or after the end."""
     begin, shown = wall_clock(key, day)
     found = []
     for one in schedule:
@@ -83,7 +83,7 @@ some_days = st.just(ALL_DAYS) | st.frozensets(st.integers(0, 6))
 
 
 def cases_of(key: str, day: date) -> st.SearchStrategy[tuple[str, date, Schedule, datetime]]:
-    """Up to three windows in that zone, and a moment around that change of the clock."""
+    """Return up to three windows in a zone, and a moment near a change of its clock."""
     windows = st.builds(Window, st.just(0), st.booleans(), some_days, minutes | night, minutes | night, st.just(key))
     moments = st.integers(-24 * 60, 48 * 60).map(lambda offset: datetime.combine(day, time(), UTC) + offset * MINUTE)
     return st.tuples(st.just(key), st.just(day), st.lists(windows, max_size=3).map(tuple), moments)
@@ -91,7 +91,7 @@ def cases_of(key: str, day: date) -> st.SearchStrategy[tuple[str, date, Schedule
 
 @given(st.sampled_from(CHANGES).flatmap(lambda change: cases_of(*change)))
 @settings(deadline=None)
-def test_it_agrees_with_a_clock_read_minute_by_minute(case: tuple[str, date, Schedule, datetime]) -> None:
+def test_schedule_agrees_with_clock_read_minute_by_minute(case: tuple[str, date, Schedule, datetime]) -> None:
     key, day, schedule, now = case
     found = openings(schedule, key, day)
     assert inside(schedule, now) is any(start <= now < end for start, end in found)
@@ -104,7 +104,7 @@ def test_it_agrees_with_a_clock_read_minute_by_minute(case: tuple[str, date, Sch
     assert next_end(schedule, now) == (closes if now < closes <= now + 15 * DAY else None)
 
 
-def test_across_midnight_the_day_is_that_of_the_start() -> None:
+def test_window_across_midnight_belongs_to_day_of_start() -> None:
     friday_night = (window("22:00", "06:00", days=frozenset({4})),)
     assert not inside(friday_night, at("2026-11-06T21:59:59Z"))
     assert inside(friday_night, at("2026-11-06T22:00:00Z"))
@@ -115,14 +115,14 @@ def test_across_midnight_the_day_is_that_of_the_start() -> None:
     assert next_end(friday_night, at("2026-11-06T23:00:00Z")) == at("2026-11-07T06:00:00Z")
 
 
-def test_equal_times_mean_a_whole_day() -> None:
+def test_window_with_equal_times_lasts_whole_day() -> None:
     monday = (window("08:00", "08:00", days=frozenset({0})),)
     assert inside(monday, at("2026-11-02T08:00:00Z"))
     assert inside(monday, at("2026-11-03T07:59:00Z"))
     assert not inside(monday, at("2026-11-03T08:00:00Z"))
 
 
-def test_the_zone_of_the_window_counts_whatever_the_zone_of_now() -> None:
+def test_zone_of_window_counts_whatever_zone_of_now() -> None:
     evening = (window("18:00", "20:00", "America/New_York"),)
     now = datetime(2026, 7, 1, 22, 30, tzinfo=ZoneInfo("UTC")).astimezone(ZoneInfo("Asia/Tokyo"))
     assert inside(evening, now)
@@ -134,16 +134,21 @@ def test_the_zone_of_the_window_counts_whatever_the_zone_of_now() -> None:
     [
         ("02:30", "05:00", "2026-03-29T03:00+02:00", "2026-03-29T05:00+02:00"),  # the start is skipped
         ("01:00", "02:30", "2026-03-29T01:00+01:00", "2026-03-29T03:00+02:00"),  # the end is skipped
-        ("02:10", "02:50", "2026-04-05T02:10+02:00", "2026-04-05T02:50+02:00"),  # all of it: a week later
+        (
+            "02:10",
+            "02:50",
+            "2026-04-05T02:10+02:00",
+            "2026-04-05T02:50+02:00",
+        ),  # the whole window is skipped: opens a week later
     ],
 )
-def test_a_skipped_hour(start: str, end: str, opens: str, closes: str) -> None:
+def test_window_in_skipped_hour_shortened_or_left_out(start: str, end: str, opens: str, closes: str) -> None:
     sunday = (window(start, end, "Europe/Berlin", frozenset({6})),)
     assert next_start(sunday, at("2026-03-28T12:00+01:00")) == at(opens)
     assert next_end(sunday, at(opens)) == at(closes)
 
 
-def test_a_repeated_hour_opens_once() -> None:
+def test_window_in_repeated_hour_opens_once() -> None:
     sunday = (window("02:15", "02:45", "Europe/Berlin", frozenset({6})),)
     assert next_start(sunday, at("2026-10-24T12:00+02:00")) == at("2026-10-25T02:15+02:00")
     assert next_end(sunday, at("2026-10-25T02:15+02:00")) == at("2026-10-25T02:45+02:00")
@@ -159,19 +164,19 @@ def test_a_repeated_hour_opens_once() -> None:
         (window("22:00", "06:00", days=frozenset()),),
     ],
 )
-def test_nothing_ever_opens(schedule: Schedule) -> None:
+def test_schedule_without_usable_window_never_opens(schedule: Schedule) -> None:
     now = at("2026-11-02T23:00Z")
     assert not inside(schedule, now)
     assert next_start(schedule, now) is None
     assert next_end(schedule, now) is None
 
 
-def test_windows_without_a_break_between_them_count_as_one() -> None:
+def test_adjoining_windows_count_as_single_window() -> None:
     both = (window("20:00", "23:00"), window("23:00", "01:00"), window("22:00", "22:30"))
     assert next_end(both, at("2026-11-02T20:30Z")) == at("2026-11-03T01:00Z")
 
 
-def test_windows_that_never_close_have_no_end() -> None:
+def test_window_that_never_closes_has_no_end() -> None:
     always = (window("00:00", "00:00", "Europe/Berlin"),)
     now = at("2026-10-24T12:00+02:00")
     assert inside(always, now)
@@ -182,12 +187,12 @@ def test_windows_that_never_close_have_no_end() -> None:
 @pytest.mark.parametrize(
     "key", ["", ".", "Europe", "Europe/Nowhere", "../etc/passwd", "/etc/passwd", "a" * 5000, "\0", "\ud800"]
 )
-def test_an_unknown_zone_is_utc(key: str) -> None:
+def test_unknown_zone_counts_as_utc(key: str) -> None:
     assert zone(key) is UTC
     assert inside((window("12:00", "13:00", key),), at("2026-11-02T12:30Z"))
 
 
-def test_a_zone_is_read_from_disk_once_and_utc_never(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zone_read_from_disk_once_and_utc_never(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def counting(key: str) -> ZoneInfo:
@@ -202,7 +207,7 @@ def test_a_zone_is_read_from_disk_once_and_utc_never(monkeypatch: pytest.MonkeyP
     zone.cache_clear()
 
 
-def test_disabled_switches_off_what_was_on() -> None:
+def test_disabled_returns_enabled_windows_switched_off() -> None:
     on, off = Window(0, True, ALL_DAYS, time(1), time(2)), Window(1, False, ALL_DAYS, time(3), time(4))
     assert disabled((on, off)) == (Window(0, False, ALL_DAYS, time(1), time(2)),)
     assert disabled((off,)) == ()
@@ -213,7 +218,7 @@ NOON = window("11:30", "13:00")
 SHUT = replace(EVENING, enabled=False)
 
 
-def test_windows_are_found_by_their_content() -> None:
+def test_changed_windows_found_by_content() -> None:
     elsewhere = replace(SHUT, slot=3)
     assert changed((EVENING, NOON), (elsewhere,)) == (SHUT, NOON)
     assert changed((EVENING, EVENING), (elsewhere,)) == (SHUT, EVENING), "one of two alike"
@@ -232,16 +237,16 @@ def test_windows_are_found_by_their_content() -> None:
     ],
     ids=["off", "on", "elsewhere", "edited", "a twin that is on", "gone"],
 )
-def test_what_we_disabled_is_told_from_what_others_changed(present: Schedule, found: Schedule) -> None:
-    """Of two alike one may have been off before: no more are enabled than were."""
+def test_windows_disabled_by_us_distinguished_from_external_changes(present: Schedule, found: Schedule) -> None:
+    """Of two equal windows, one may have been disabled before; only the other is enabled again."""
     assert disabled_of((EVENING,), present) == found
 
 
-def test_what_is_missing_is_neither_on_nor_off() -> None:
+def test_missing_window_is_neither_enabled_nor_disabled() -> None:
     assert missing((EVENING, EVENING, NOON), (SHUT,)) == (EVENING, NOON)
 
 
-def test_order_and_place_make_no_other_schedule() -> None:
+def test_schedules_equal_despite_order_and_slots() -> None:
     assert same((EVENING, NOON), (NOON, replace(EVENING, slot=7, max_current=1)))
     assert not same((EVENING, NOON), (EVENING,))
     assert not same((EVENING,), (SHUT,))
@@ -261,7 +266,7 @@ stored_windows = st.builds(
 
 
 @given(st.lists(stored_windows, max_size=5).map(tuple))
-def test_what_is_stored_comes_back(schedule: Schedule) -> None:
+def test_schedule_decoded_unchanged_from_store(schedule: Schedule) -> None:
     assert decode(json.loads(json.dumps(encode(schedule)))) == schedule
 
 
@@ -288,13 +293,13 @@ GOOD = encode((window("22:00", "06:00"),))[0]
         {"max_energy": True},
     ],
 )
-def test_a_damaged_window_damages_the_schedule(damage: dict[str, object]) -> None:
+def test_schedule_with_damaged_window_rejected(damage: dict[str, object]) -> None:
     assert decode([GOOD]) is not None
     assert decode([GOOD, GOOD | damage]) is None
 
 
 @pytest.mark.parametrize("key", GOOD)
-def test_a_missing_field_damages_the_schedule(key: str) -> None:
+def test_schedule_with_missing_field_rejected(key: str) -> None:
     assert decode([{name: value for name, value in GOOD.items() if name != key}]) is None
 
 
@@ -309,7 +314,7 @@ json_values = st.recursive(
 @example({})
 @example([None])
 @example("[]")
-def test_decoding_never_raises(stored: object) -> None:
+def test_schedule_decoding_never_raises(stored: object) -> None:
     decoded = decode(stored)
     assert decoded is None or decode(encode(decoded)) == decoded
     if not isinstance(stored, list):

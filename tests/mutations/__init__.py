@@ -1,4 +1,4 @@
-"""All deliberate defects, by the part of the integration that they are in. `scripts/mutate` tries them."""
+"""All deliberate defects, sorted by the part of the integration. `scripts/mutate` tries them."""
 
 from tests.mutations import core, integration, juicebox, wallbox
 

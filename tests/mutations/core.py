@@ -1,4 +1,4 @@
-"""What breaks the rules that hold for every charger."""
+"""Mutations of the rules that hold for every charger."""
 
 from tests.mutations.mutation import Mutation
 
@@ -157,7 +157,7 @@ MUTATIONS = (
         at="core.charger.override:OverrideController._reported_since",
         find="max(self._sent_at, self._begun_at)",
         put="self._sent_at",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "tries"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "no_attempt_to_restore"),
     ),
     Mutation(
         name="override-without-back-off",
@@ -219,7 +219,7 @@ MUTATIONS = (
         at="core.model:Window.content",
         find="self.days, self.start, self.end, self.zone, max_current, self.max_energy",
         put="self.slot, self.days, self.start, self.end, self.zone, max_current, self.max_energy",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "ids_that_move"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "ids_moved"),
     ),
     Mutation(
         name="originals-forgotten-unread",

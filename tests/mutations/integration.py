@@ -1,4 +1,4 @@
-"""Mutations of the part that Home Assistant sees: linked entities, storage, flows."""
+"""Mutations of the part that uses Home Assistant: linked entities, storage, flows."""
 
 from tests.mutations.mutation import Mutation
 

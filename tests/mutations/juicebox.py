@@ -1,4 +1,4 @@
-"""What breaks the answers to JuiceBoxes."""
+"""Mutations of the answers to JuiceBoxes."""
 
 from tests.mutations.mutation import Mutation
 

@@ -1,4 +1,4 @@
-"""One deliberate defect: where it goes, what it replaces, and which tests must notice it."""
+"""One deliberate defect: its place, the code that it replaces, and the tests that must notice it."""
 
 import ast
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ type _Code = Sequence[ast.expr] | Sequence[ast.stmt]
 
 
 class Stale(Exception):
-    """The mutation does not fit the code any more."""
+    """A mutation does not fit the code any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +25,11 @@ class Mutation:
     Code is compared as syntax: line breaks, comments and brackets that change nothing do not matter.
 
     Attributes:
-        name: what is wrong then.
+        name: the defect in a few words.
         at: the module inside of the integration, and the qualified name of the function or class:
-            "core.limits:permit", "core.ledger:Ledger.visible". Without a name it is the whole module.
+            "core.limits:permit", "core.charger.readings:ReadingsStore.visible". Without a name: the whole module.
         find: an expression, a statement, or several that follow each other. It occurs exactly once at `at`.
-        put: what stands there instead; "pass" leaves statements out.
+        put: the code in its place; "pass" leaves statements out.
         tests: arguments of pytest.
     """
 
@@ -41,12 +41,12 @@ class Mutation:
 
     @property
     def file(self) -> Path:
-        """The file that it changes, relative to the root of the repository."""
+        """The changed file, relative to the root of the repository."""
         module = PACKAGE.joinpath(*self.at.partition(":")[0].split("."))
         return module / "__init__.py" if (ROOT / module).is_dir() else module.with_suffix(".py")
 
     def apply(self, source: str) -> str:
-        """Return the text of the file with the defect; all else in it stays byte for byte. Raises Stale."""
+        """Return the text of the file with the defect; the rest stays byte for byte. Raises Stale."""
         try:
             tree, find, put = ast.parse(source), _parse(self.find), _parse(self.put)
             if not (_is_expression(find) and _is_expression(put)):
@@ -82,7 +82,7 @@ def _is_expression(code: _Code) -> bool:
 
 
 def _scopes(within: ast.AST, names: Sequence[str]) -> Iterator[_Scope]:
-    """Find what a qualified name means; a property and its setter have the same."""
+    """Yield the scopes of a qualified name; a property and its setter share one name."""
     for node in ast.iter_child_nodes(within):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _scopes(node, names)
@@ -93,7 +93,7 @@ def _scopes(within: ast.AST, names: Sequence[str]) -> Iterator[_Scope]:
 
 
 def _candidates(scope: _Scope, find: _Code) -> Iterator[_Code]:
-    """List the places that have the shape of `find`."""
+    """Yield the places that have the shape of `find`."""
     for node in ast.walk(scope):
         if isinstance(node, ast.expr) and _is_expression(find):
             yield [node]

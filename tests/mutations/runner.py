@@ -1,8 +1,8 @@
-"""Break the code on purpose, one way at a time, in a copy of the tree: the suite must turn red for each.
+"""Apply each mutation alone to a copy of the tree: the suite must turn red for each.
 
-`scripts/mutate [NAME...]`; `--list` names them. Each mutation replaces a piece of one function; then the part of the
-suite that should notice is run. Exits 1 where that stays green, 2 where the piece is not found exactly once (then the
-list has to follow the code) or where that part of the suite is red without any mutation.
+`scripts/mutate [NAME...]`; `--list` prints the names. Each mutation replaces a piece of one function; then the part of
+the suite that should notice runs. The exit code is 1 if that part stays green. The code is 2 if the piece is not found
+exactly once, or if that part is red without any mutation. In the first case, the list must follow the code.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from tests.mutations import MUTATIONS
 from tests.mutations.mutation import ROOT, Mutation, Stale
 
 LONGEST_RUN = 600.0
-RED = 1  # pytest's code for failed tests; anything else is no verdict
+RED = 1  # pytest's exit code for failed tests; other codes are no verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a run of the suite."""
+    """The result of a run of the suite."""
 
     code: int
     seconds: float
@@ -33,7 +33,7 @@ class Verdict:
 
 
 def copy_tree(to: Path) -> None:
-    """The tree as it stands: what git tracks, and what it would."""
+    """Copy the present tree: tracked files, and untracked files that git does not ignore."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def copy_tree(to: Path) -> None:
 
 
 def mutate(tree: Path, mutation: Mutation) -> None:
-    """Apply a mutation. Raises Stale."""
+    """Apply a mutation to a tree. Raises Stale."""
     file = tree / mutation.file
     file.write_bytes(mutation.apply(file.read_bytes().decode()).encode())
 
@@ -90,7 +90,7 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> Verdict:
 
 
 def try_one(mutation: Mutation) -> Verdict:
-    """Copy, mutate, run. Raises Stale."""
+    """Copy the tree, apply a mutation, run its tests. Raises Stale."""
     with tempfile.TemporaryDirectory(prefix="chargekeeper-mutate-") as folder:
         tree = Path(folder)
         copy_tree(tree)
@@ -99,7 +99,7 @@ def try_one(mutation: Mutation) -> Verdict:
 
 
 def check_green(tests: set[tuple[str, ...]], jobs: int) -> list[str]:
-    """The parts of the suite that are red although nothing is mutated."""
+    """Return the parts of the suite that are red without any mutation."""
     with tempfile.TemporaryDirectory(prefix="chargekeeper-mutate-") as folder, ThreadPoolExecutor(jobs) as pool:
         tree = Path(folder)
         copy_tree(tree)
@@ -111,7 +111,7 @@ def check_green(tests: set[tuple[str, ...]], jobs: int) -> list[str]:
 
 
 def check_places(mutations: list[Mutation]) -> list[str]:
-    """Return what is wrong with the mutations that do not fit the code."""
+    """Return a message for each mutation that does not fit the code."""
     stale: list[str] = []
     for mutation in mutations:
         try:
@@ -122,7 +122,7 @@ def check_places(mutations: list[Mutation]) -> list[str]:
 
 
 def main() -> int:
-    """Parse, run, print the table."""
+    """Parse the arguments, run the mutations, print the table."""
     parser = argparse.ArgumentParser(prog="scripts/mutate", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", help="only these")
     parser.add_argument("--list", action="store_true", help="name them all")

@@ -1,4 +1,4 @@
-"""What breaks the Wallbox cloud's client and its rate limits."""
+"""Mutations of the Wallbox cloud's client and its rate limits."""
 
 from tests.mutations.mutation import Mutation
 
@@ -73,7 +73,7 @@ MUTATIONS = (
         at="wallbox.rate_limit:RequestBudgets.__init__",
         find="PacedWindow(PROBES_PER_HOUR, 3600.0)",
         put="SlidingWindow(PROBES_PER_HOUR, 3600.0)",
-        tests=("tests/wallbox/test_outages.py", "-k", "flapped"),
+        tests=("tests/wallbox/test_outages.py", "-k", "flapping"),
     ),
     Mutation(
         name="slow-counts-as-lost",
@@ -133,27 +133,27 @@ MUTATIONS = (
         at="wallbox.account:WallboxAccount.write_schedule.post",
         find="self.cloud_now",
         put="self._clock.now()",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_that_is_off"),
     ),
     Mutation(
         name="schedules-older-than-known",
         at="wallbox.mapping:schedule_bodies",
         find="max(ceil(cloud_now.timestamp()), listed.newest)",
         put="ceil(cloud_now.timestamp())",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_says"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "clock_that_is_off"),
     ),
     Mutation(
         name="schedules-in-part-written",
         at="wallbox.mapping:whole_schedule",
         find="not listed.is_whole or len(found) != len(listed.entries)",
         put="not listed.is_whole",
-        tests=("tests/wallbox/test_override_cloud.py", "-k", "read_in_full"),
+        tests=("tests/wallbox/test_override_cloud.py", "-k", "not_fully_readable"),
     ),
     Mutation(
         name="schedules-read-long-before",
         at="wallbox.account",
         find="BACK_TO_BACK = 10.0",
         put="BACK_TO_BACK = 1000.0",
-        tests=("tests/wallbox/test_commands.py", "-k", "waited_for_room"),
+        tests=("tests/wallbox/test_commands.py", "-k", "write_waits_for_room"),
     ),
 )

@@ -12,7 +12,7 @@ from tests.simulators.clock import VirtualClock
 
 
 class TrueClock(Clock):
-    """The time of chargers and clouds: it goes on evenly when the clock of Home Assistant's host is set."""
+    """The time of chargers and clouds, which never jumps when the clock of Home Assistant's host is set."""
 
     def __init__(self, virtual: VirtualClock) -> None:
         self._virtual = virtual
@@ -41,14 +41,14 @@ class TrueClock(Clock):
 
 
 class RunClock(Clock):
-    """The clock that one run of Home Assistant has: its monotonic time begins anywhere, and its timers die with it."""
+    """The clock of one run of Home Assistant: its monotonic time begins anywhere, and its timers end with the run."""
 
     def __init__(self, virtual: VirtualClock, ahead: float) -> None:
-        """Make it.
+        """Create the clock of a run.
 
         Args:
-            virtual: gives the time; its `now`, which may jump, is the host's wall clock.
-            ahead: seconds by which the monotonic time of this run is ahead of the virtual clock's.
+            virtual: the source of time; its `now`, which may jump, is the host's wall clock.
+            ahead: seconds by which the monotonic time of this run is ahead of the virtual clock.
         """
         self._virtual = virtual
         self._ahead = ahead
@@ -58,11 +58,11 @@ class RunClock(Clock):
 
     @property
     def pending(self) -> list[str]:
-        """What the timers that wait will call."""
+        """Return the names of the callbacks of all pending timers."""
         return [getattr(callback, "__qualname__", repr(callback)) for _, callback in self._timers.values()]
 
     def kill(self) -> None:
-        """No timer ever fires again."""
+        """Stop all timers: no timer fires any more."""
         self._dead = True
         for cancel, _ in self._timers.values():
             cancel()
@@ -120,4 +120,4 @@ class RunClock(Clock):
 
 
 def _nothing() -> None:
-    """Cancel a timer that never was."""
+    """Cancel nothing, for a timer that does not exist."""

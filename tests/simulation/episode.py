@@ -1,4 +1,4 @@
-"""One episode: a house of its own, furnished and driven by dice that its seed alone decides, for at most 100 hours."""
+"""One episode: a new house for at most 100 hours; its seed alone decides its contents and events."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ LOOK_EVERY = 60.0
 
 
 async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation | None]:
-    """Play episode `number` of a seed, `hours` long; what was counted, and the violation that ended it, if any."""
+    """Play episode `number` of a seed for `hours`; return the counts, and the violation that ended the episode."""
     name = f"{seed}/{number}"
     random = Random(name)
     start = random.choice(CHANGES_OF_CLOCKS) - timedelta(hours=random.uniform(-200, 90))
     global_random.seed(name)
-    begun = time.perf_counter()  # of this machine, only to be printed
+    begun = time.perf_counter()  # real time, for the report only
     house = House(name, start, chargers=random.choice([3, 4]))
     with listening(house):
         await house.cloud.start()
@@ -39,7 +39,7 @@ async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation 
 
 
 async def to_its_end[S: Scene](episode: Episode[S], hours: float) -> Violation | None:
-    """Play an episode; the violation that ended it, if any."""
+    """Play an episode; return the violation that ended it, if any."""
     house = episode.house
     try:
         await episode.run(hours)
@@ -52,13 +52,13 @@ async def to_its_end[S: Scene](episode: Episode[S], hours: float) -> Violation |
 
 
 def told(house: Scene, begun: float, number: int, violation: Violation | None) -> tuple[Counts, Violation | None]:
-    """What an episode leaves; `begun` is when, by the clock of this machine."""
+    """Return the counts and the violation of an episode; `begun` is its start in real time."""
     house.counts.seconds = time.perf_counter() - begun
     return house.counts, None if violation is None else replace(violation, episode=number)
 
 
 class Episode[S: Scene]:
-    """The processes of a house, taken in the order of their turns."""
+    """The processes of a house, in the order of their turns."""
 
     def __init__(self, house: S, random: Random, kinds: Iterable[type[Process[S]]]) -> None:
         self.house = house
@@ -67,7 +67,7 @@ class Episode[S: Scene]:
         self._due: dict[Process[S], float] = {}
 
     async def run(self, hours: float) -> None:
-        """Play it to the end. Raises Broken."""
+        """Play the episode to its end. Raises Broken."""
         house = self.house
         end = house.now + hours * HOUR
         house.start_home()
@@ -83,14 +83,14 @@ class Episode[S: Scene]:
         await self.calm_down()
 
     async def pass_time(self, until: float) -> None:
-        """Let time pass up to a moment of the house, and look every minute. Raises Broken."""
+        """Let time pass up to a moment of the house, and check the invariants every minute. Raises Broken."""
         house = self.house
         while house.now < until:
             await house.clock.advance(min(LOOK_EVERY, until - house.now))
             await self.rest()
 
     async def rest(self) -> None:
-        """Everything comes to rest; a run that was killed is buried; the invariants look."""
+        """Wait until all work is done, clear away a killed run, and check the invariants."""
         house = self.house
         await house.clock.settle()
         if house.run is not None and house.run.dead:
@@ -102,7 +102,7 @@ class Episode[S: Scene]:
         house.look()
 
     async def calm_down(self) -> None:
-        """All is healed and the cars leave: every intent must come to its end."""
+        """Heal everything and unplug all cars: every intent must reach its end."""
         house = self.house
         house.note("all is healed")
         for process in self.processes:
@@ -123,7 +123,7 @@ class Episode[S: Scene]:
 
 @contextmanager
 def listening(house: Scene) -> Iterator[None]:
-    """Our log goes to the invariants, and so does what the loop calls an unhandled error."""
+    """Pass our log and unhandled errors of the loop to the invariants."""
     loop = asyncio.get_running_loop()
     handler = next(watch.handler for watch in house.watches if isinstance(watch, Secrets))
     level, propagate, debug = LOGGER.level, LOGGER.propagate, loop.get_debug()

@@ -1,4 +1,4 @@
-"""One run of Home Assistant in the simulated house: account, keepers and local paths, from start to stop or kill."""
+"""One run of Home Assistant in the simulated house, from start to stop or kill: account, chargers, local transports."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,28 +20,28 @@ from tests.simulators.local_transport import LocalLink, LocalTransport
 
 OURS = "custom_components/chargekeeper/"
 SAVE_EVERY = 60.0
-"""Seconds between two looks for changes to save; a change waits at least one of them, as in storage.py."""
+"""Seconds between two checks for changes to save; a change waits for at least one check, as in storage.py."""
 ENERGY_TURNS = 15
-"""Every so many looks the snapshots are saved in any case."""
+"""Number of checks after which the snapshots are saved in any case."""
 
 type Text = str
 type Told = Callable[[], None]
 
 
 class Reachable(Protocol):
-    """The cloud as seen from here."""
+    """The interface of the cloud that a run uses."""
 
     @property
     def url(self) -> str:
-        """What requests are addressed to."""
+        """The base URL of requests."""
 
     @property
     def server(self) -> web.Server | None:
-        """What serves connections; None while nothing listens."""
+        """The server of connections; None while nothing listens."""
 
 
 class PairConnector(aiohttp.BaseConnector):
-    """Connects by socket pairs: real HTTP through a real server, without ports, and the same in every run."""
+    """A connector over socket pairs: real HTTP through a real server, without ports, and equal in every run."""
 
     def __init__(self, cloud: Reachable) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class PairConnector(aiohttp.BaseConnector):
 
 
 class Disk:
-    """What survives a power cut: texts, exactly as saved."""
+    """The storage that survives a power cut: texts, exactly as saved."""
 
     def __init__(self) -> None:
         self.intents_by_serial: dict[str, Text] = {}
@@ -73,30 +73,30 @@ class Disk:
 
 
 class Observer:
-    """Is told what happens in a run; the house is one. `point` may kill the run."""
+    """The receiver of the events of a run, such as the house. `point` may kill the run."""
 
     def point(self, name: str) -> None:
-        """The run passes a point at which it may be killed."""
+        """Handle a point at which the run may be killed."""
 
     def journal_saved(self, serial: str, before: Text | None, after: Text) -> None:
-        """A journal reached the disk."""
+        """Handle intents that reached the disk."""
 
     def keeper_event(self, serial: str, event: ChargerEvent) -> None:
-        """A keeper told of something."""
+        """Handle an event of a charger."""
 
     def outage(self, kind: str) -> None:
-        """The account told `cloud_lost` or `cloud_back`."""
+        """Handle the event `cloud_lost` or `cloud_back` of the account."""
 
 
 class Run:
-    """What two kinds of a run have in common: keepers, the user's commands, what is saved, the kill."""
+    """The common part of both kinds of runs: chargers, the user's commands, saving, and the kill."""
 
     def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
         self.clock = clock
         self.dead = False
         self.chargers: dict[str, Charger] = {}
         self.commands: dict[asyncio.Task[object], float] = {}
-        """The user's commands under way, and when they began (on this run's clock)."""
+        """The pending commands of the user, with their start on this run's clock."""
         self._disk = disk
         self._observer = observer
         self._saved: dict[str, int] = {}
@@ -105,31 +105,31 @@ class Run:
         self._cancel_saving: Callable[[], None] | None = None
 
     async def stop(self) -> None:
-        """A clean stop, as at the end of Home Assistant."""
+        """Stop cleanly, as at the end of Home Assistant."""
 
     async def end_commands(self) -> None:
-        """The calls of the user that are under way end with the run."""
+        """Cancel the pending calls of the user: they end with the run."""
         for task in self.commands:
             task.cancel()
         await asyncio.gather(*self.commands, return_exceptions=True)
 
     def kill(self) -> None:
-        """The power is gone: nothing is saved, sent or heard any more. `bury` frees what is left."""
+        """Cut the power: nothing is saved, sent or received any more. `bury` frees the remains."""
         self.dead = True
         self.clock.kill()
         for task in self.tasks():
             task.cancel()
 
     async def bury(self) -> None:
-        """Clear away what is left of a killed run."""
+        """Clear away the remains of a killed run."""
         await asyncio.gather(*self.tasks(), return_exceptions=True)
 
     def tasks(self) -> list[asyncio.Task[object]]:
-        """All tasks of ours that are not done."""
+        """Return all of our tasks that are not done."""
         return [task for task in asyncio.all_tasks() if task in self.commands or _is_ours(task)]
 
     def act(self, serial: str, call: Callable[[Charger], Awaitable[object]], told: Callable[[object], None]) -> None:
-        """The user acts on a charger; `told` gets the answer or the error of the tree."""
+        """Let the user act on a charger; `told` gets the answer or the error of the integration."""
 
         async def carry_out() -> object:
             try:
@@ -158,14 +158,14 @@ class Run:
         await self._reach("journal saved")
 
     async def _reach(self, point: str) -> None:
-        """Somewhere in a save; a run that dies here never comes back from it."""
+        """Pass a point in a save; a run that is killed here never continues."""
         self._observer.point(point)
         await asyncio.sleep(0)
         if self.dead:
             raise asyncio.CancelledError
 
     def _saving(self) -> None:
-        """Save what has changed for a minute, and everything now and then."""
+        """Save data that changed a minute ago, and all data at intervals."""
         self._turns += 1
         seen = {serial: charger.revision for serial, charger in self.chargers.items()}
         if self._turns % ENERGY_TURNS == 0 or (self._seen != self._saved and self._turns > 1):
@@ -185,7 +185,7 @@ class Run:
 
 
 class Home(Run):
-    """Everything of ours between two starts of Home Assistant, for the chargers of an account."""
+    """Our objects between two starts of Home Assistant, for the chargers of an account."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class Home(Run):
         )
 
     def start(self, chargers: dict[str, ChargerOptions], links: dict[str, LocalLink]) -> None:
-        """Everything from the disk, and begin. Nothing is awaited, least of all a network."""
+        """Restore everything from the disk, and start. Nothing is awaited, least of all a network."""
         if self._disk.budgets is not None:
             self.account.restore_budgets(json.loads(self._disk.budgets))
         self.account.listen_outage(self._observer.outage)
@@ -234,7 +234,7 @@ class Home(Run):
         await self._session.close()
 
     async def reload(self, chargers: dict[str, ChargerOptions], links: dict[str, LocalLink], stopped: Told) -> None:
-        """As at a reload of the entry: stop what belongs to it (`stopped` is called then), and begin again."""
+        """Reload the entry: stop its objects, call `stopped`, and start again."""
         await self.account.stop()
         for charger in self.chargers.values():
             await charger.stop()
@@ -252,20 +252,20 @@ class Home(Run):
         self._saving()
 
     def plug_link(self, link: LocalLink) -> None:
-        """A local path comes."""
+        """Add a local transport."""
         transport = self.local[link.serial] = LocalTransport(link, self.clock)
         self.chargers[link.serial].add_transport(transport)
         transport.start()
 
     def unplug_link(self, serial: str) -> None:
-        """A local path goes."""
+        """Remove a local transport."""
         transport = self.local.pop(serial, None)
         if transport is not None:
             self.chargers[serial].remove_transport(transport.source)
             transport.stop()
 
     def unplug_links(self) -> None:
-        """All local paths go."""
+        """Remove all local transports."""
         for serial in list(self.local):
             self.unplug_link(serial)
 

@@ -1,4 +1,4 @@
-"""The simulated house: world, cloud, links, disk, people, the run of Home Assistant, and the watch over all of it."""
+"""The simulated house: world, cloud, links, disk, people, the run of Home Assistant, and the invariants."""
 
 from collections import deque
 from collections.abc import Callable
@@ -33,7 +33,7 @@ LONGEST_WAIT = 700.0
 
 
 class WatchedCloud(WallboxCloud):
-    """The simulated cloud, every request of which is seen when it arrives and when it is answered."""
+    """The simulated cloud; the invariants see every request on arrival and when it is answered."""
 
     def __init__(self, world: World, clock: TrueClock) -> None:
         super().__init__(world, clock)
@@ -47,12 +47,12 @@ class WatchedCloud(WallboxCloud):
 
     @property
     def server(self) -> web.Server | None:
-        """What serves connections; None while nothing listens."""
+        """The server of connections; None while nothing listens."""
         return None if self._runner is None else self._runner.server
 
     @override
     async def _listen(self) -> None:
-        """On no port: connections come as socket pairs, in which what is sent is there at once (see home.py)."""
+        """Listen on no port: connections are socket pairs, which deliver at once (see home.py)."""
         app = web.Application(middlewares=[self._serve])
         app.add_routes(self.routes())
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=False, shutdown_timeout=CLOSING_GRACE)
@@ -63,7 +63,7 @@ class WatchedCloud(WallboxCloud):
         await request.read()
         number = len(self.requests)
         response = await super()._log_and_answer(request, handler)
-        if request.transport is not None and not request.transport.is_closing():  # else nobody hears it
+        if request.transport is not None and not request.transport.is_closing():  # otherwise the client is gone
             self.answered(self.requests[number], _content(response))
         return response
 
@@ -74,7 +74,7 @@ class WatchedCloud(WallboxCloud):
 
 
 def _content(response: web.StreamResponse) -> JsonObject | None:
-    """The object in a good answer that can be read."""
+    """Return the object in a good answer that is readable, or None."""
     if response.status != 200 or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return None
     try:
@@ -85,13 +85,13 @@ def _content(response: web.StreamResponse) -> JsonObject | None:
 
 
 class House(Scene):
-    """Everything of one episode."""
+    """The house of one episode, with a cloud."""
 
     def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
         super().__init__(name, VirtualClock(start))
         self.world = World(self.true_clock)
         self.cloud = WatchedCloud(self.world, self.true_clock)
-        # Of its own, so that everything else of an episode stays as it was before there were two kinds of clouds.
+        # A separate generator, so that the second kind of cloud does not change the rest of an episode.
         self.cloud.schedules = Random(f"{name} schedules").choice(list(Schedules))
         self.account: Account = self.cloud.add_account(EMAIL, PASSWORD)
         self.links: dict[str, LocalLink] = {}
@@ -103,7 +103,7 @@ class House(Scene):
         self.invariants: list[Invariant] = [make(self) for make in ALL]
         self.watches = [*self.invariants, HouseSecrets(self), AllStopped(self)]
         self.owners_schedule: dict[str, tuple[Window, ...]] = {}
-        """What the owner last wanted of each charger's schedule; ours may differ from it only during an override."""
+        """The schedule that the owner last set, per charger; the charger's may differ only during an override."""
         self.update_began: dict[str, float] = {}
         self._read_only_since: dict[str, float] = {}
         self._asked: deque[tuple[float, str, str]] = deque(maxlen=200)
@@ -123,11 +123,11 @@ class House(Scene):
 
     @property
     def password_right(self) -> bool:
-        """Whether the password that the user entered is the one that the cloud knows."""
+        """True if the cloud accepts the password that the user entered."""
         return self.account.password == self.entered_password
 
     def charger(self, serial: str) -> SimulatedCharger:
-        """The charger as it is now."""
+        """Return a charger in its present state."""
         return self.world.charger(serial)
 
     @override
@@ -180,7 +180,7 @@ class House(Scene):
         super().act(serial, what, call, told)
 
     def edit_schedule(self, charger: SimulatedCharger, windows: tuple[Window, ...]) -> None:
-        """Somebody edits a schedule as the maker's app shows it; what he touches is what the owner wants then."""
+        """Edit a schedule in the manufacturer's app; the owner then wants the edited windows."""
         shown, owners = charger.schedules, list(self.owners_schedule[charger.serial])
         for slot, window in enumerate(windows):
             if slot >= len(shown) or window != shown[slot]:
@@ -189,7 +189,7 @@ class House(Scene):
         self.owners_schedule[charger.serial] = tuple(owners)
 
     def set_options(self, serial: str, options: ChargerOptions) -> None:
-        """The user chooses."""
+        """Set the user's options for a charger."""
         self.note(f"{serial}: {label_of_options(options)}")
         if options.read_only is not self.options[serial].read_only:
             self._read_only_since[serial] = self.now if options.read_only else inf
@@ -198,17 +198,17 @@ class House(Scene):
             self.home.chargers[serial].options = options
 
     def read_only_since(self, serial: str) -> float:
-        """Since when the user wants no commands to a charger; infinity where he does not."""
+        """Return since when a charger is read-only by the user's choice, or infinity."""
         return self._read_only_since.get(serial, inf)
 
     def asked_to_charge(self, serial: str) -> bool:
-        """Whether the user may have asked for a charge by the charging switch, not by an override."""
+        """Return True if the user may have requested a charge by the charging switch, not by an override."""
         return any(
             asked == serial and what == label_of_command(START) and at > self.now - LONGEST_WAIT
             for at, asked, what in self._asked
         )
 
-    # What the run and the world tell
+    # Events of the run and the world
 
     @override
     def outage(self, kind: str) -> None:
@@ -282,7 +282,7 @@ class House(Scene):
 
 
 def _schedule(random: Random) -> tuple[Window, ...]:
-    """A night window, at times with another one at noon, in UTC."""
+    """Return a night window, at times with another window at noon, in UTC."""
     night = Window(start=random.choice(["2100", "2230", "2300"]), stop=random.choice(["0400", "0500", "0645"]))
     noon = Window(start="1130", stop="1300", days=frozenset({5, 6}))
     return random.choice([(night,), (night,), (night, noon)])

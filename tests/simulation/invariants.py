@@ -1,7 +1,7 @@
-"""The invariants of the design, watched from outside: each says what it saw when it does not hold.
+"""The invariants of the design, observed from outside: each violation names the observation.
 
-They look at requests as they arrive at the simulated cloud and the links, at what reaches the disk, at the snapshots,
-and at the world itself; they use no rule of the code that they judge.
+The invariants check requests on arrival at the simulated cloud and the links, saved data, snapshots and the world
+itself. They use no rule of the code that they judge.
 """
 
 from collections import deque
@@ -35,41 +35,41 @@ if TYPE_CHECKING:
     from tests.simulation.home import Run
     from tests.simulation.house import House
 
-SLACK = 2.0  # seconds; dates of the cloud have whole seconds
+SLACK = 2.0  # seconds; dates of the cloud are in whole seconds
 RESUME, RESTART = 1, 3
 LIVE_AGE, IDLE_AGE = 900.0, 3600.0
-SAVED_AFTER = 130.0  # seconds after which what changed is surely on the disk
+SAVED_AFTER = 130.0  # seconds after which a change is surely on the disk
 
 
 class Invariant(Watch):
-    """One of the house with the cloud; it also sees what arrives there and at the links."""
+    """An invariant of the house with the cloud; it also sees arrivals at the cloud and the links."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
         self.house = house
 
     def request_arrived(self, request: Request) -> None:
-        """The cloud got a request and has done nothing about it yet."""
+        """Handle a request that arrived at the cloud and has no effect yet."""
 
     def request_answered(self, request: Request, answer: JsonObject | None) -> None:
-        """The cloud answers; `answer` is None where nobody can read it."""
+        """Handle an answer of the cloud; `answer` is None if it is unreadable."""
 
     def sent_locally(self, serial: str, command: Command) -> None:
-        """A command reached the link of a charger."""
+        """Handle a command that reached the link of a charger."""
 
 
 @dataclass(slots=True)
 class Setting:
-    """The charging current that a charger is set to, and how that came about."""
+    """The charging current that a charger is set to, and its cause."""
 
     amps: int
     why: str
 
 
 class Ceiling(Invariant):
-    """I1: no command raises current above the ceiling, cached limits included; an unknown wire rating: no raise.
+    """I1: no command raises current above the ceiling, cached limits included, or without a known wire rating.
 
-    Seconds of charging above a limit are counted by what led to them; whatever we may be blamed for is a violation.
+    Seconds of charging above a limit are counted by cause; seconds that we caused are a violation.
     """
 
     name = "I1"
@@ -77,14 +77,14 @@ class Ceiling(Invariant):
     LIMIT, LOWERED = "the limit came down later", "lowered by us, as far as the user wished"
     UNAWARE = "raised by us over a lowering in the app that nobody could know"
     LATEST_EFFECT = 900.0
-    """Seconds after which what we sent has surely taken effect, or never will."""
+    """Seconds after which a command has surely taken effect, or never will."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
         self._looked_at = house.now
         self._settings: dict[str, Setting] = {}
         self._sent: dict[str, dict[int, tuple[float, str]]] = {}
-        """Per charger the currents that we sent: when last, and how that counts if the charger is above a limit."""
+        """The currents that we sent, per charger: the last time, and the cause to count above a limit."""
 
     @override
     def request_arrived(self, request: Request) -> None:
@@ -117,7 +117,7 @@ class Ceiling(Invariant):
         return min((limit for limit in limits if limit is not None), default=inf)
 
     def _setting(self, serial: str) -> Setting:
-        """What the charger is set to, and why."""
+        """Return the setting of a charger and its cause."""
         amps = self.house.world.chargers[serial].max_charging_current
         known = self._settings.setdefault(serial, Setting(amps, self.BEFORE))
         if amps != known.amps:
@@ -144,12 +144,12 @@ class Ceiling(Invariant):
         self._sent.setdefault(serial, {})[amps] = (self.house.now, why)
 
     def _changed_just_now(self, amps: int, shown: Snapshot) -> bool:
-        """Whether a path that works showed a higher setting: somebody lowered it since, which nobody could know."""
+        """Return True if a working transport showed at least `amps`; an unseen external change lowered it since."""
         known = shown.readings.get(CHARGING_CURRENT)
         return known is not None and known.source is not Source.CACHE and known.value >= amps
 
     def _begin_charge(self, serial: str) -> None:
-        """A start raises the current from nothing to the setting."""
+        """Handle a start: the current rises from 0 to the setting."""
         shown, present = self.snapshot(serial), self.house.charger(serial).max_charging_current
         known = None if shown is None else shown.value(CHARGING_CURRENT)
         if shown is None or known is None or min(known, present) <= self._ceiling(serial, shown):
@@ -160,7 +160,7 @@ class Ceiling(Invariant):
 
 
 class ConfigKept(Invariant):
-    """I2: no configuration value becomes unknown in an outage or by a restart, and none is invented."""
+    """I2: outages and restarts make no configuration value unknown, and no value is invented."""
 
     name = "I2"
 
@@ -205,24 +205,24 @@ class ConfigKept(Invariant):
 
 @dataclass(slots=True)
 class Heard:
-    """What the cloud has told of one charger."""
+    """The reports of the cloud on one charger."""
 
     told_at: float = -inf
     code: int | None = None
-    reported_at: float = -inf  # when the charger made the report that was told last
-    changed_at: float = -inf  # when an answer last differed from one told shortly before
+    reported_at: float = -inf  # when the charger made the last report that the cloud passed on
+    changed_at: float = -inf  # when an answer last differed from a recent one
     flows: bool = False
     signs: tuple[object, ...] | None = None
     groups_at: float = -inf
-    charger_reported_at: float = -inf  # of the last `last_sync` told
+    charger_reported_at: float = -inf  # of the last `last_sync` in an answer
 
 
 class LiveFresh(Invariant):
-    """I3: no live value is shown past its age, counted from when the charger really reported."""
+    """I3: no live value is shown past its age, counted from the true report of the charger."""
 
     name = "I3"
     LONGEST_GAP = 300.0
-    """Seconds between two groups answers up to which a change between them counts as a sign of life just now."""
+    """Maximum seconds between two groups answers for a change between them to count as a present sign of life."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
@@ -275,13 +275,13 @@ class LiveFresh(Invariant):
 
 
 class Intents(Invariant, IntentLives):
-    """I4: what an override sends is saved before, and what it took away is given back."""
+    """I4: an override is saved before it sends a command, and windows that it disabled are enabled again."""
 
     name = "I4"
 
     @override
     def request_arrived(self, request: Request) -> None:
-        """What an override sends is on the disk before."""
+        """Check that the override of a command is already on the disk."""
         serial, intent = serial_of(request), None
         if serial is None or request.method == "GET":
             return
@@ -331,7 +331,7 @@ class Press:
 
 
 class Restarts(Invariant):
-    """I5: at most one restart per press; none while updating, charging or on a status unknown or old."""
+    """I5: at most one restart per press; none while updating or charging, or on an unknown or old status."""
 
     name = "I5"
     COOLING_DOWN, STATUS_FRESH, EVIDENCE_FRESH = 600.0, 60.0, 600.0
@@ -345,13 +345,13 @@ class Restarts(Invariant):
         self._sending: Press | None = None
 
     def press(self, serial: str) -> Press:
-        """The user presses."""
+        """Record a press of the user."""
         press = Press(serial)
         self._open.append(press)
         return press
 
     def done(self, press: Press, *, counted: bool) -> None:
-        """The press was answered; `counted` is false where it surely sent nothing that took effect."""
+        """Record the answer to a press; `counted` is False if the press surely had no effect."""
         if press in self._open:
             self._open.remove(press)
             self.house.counts.restarts_per_press[press.sent] += 1
@@ -390,7 +390,7 @@ class Restarts(Invariant):
 
     @override
     def request_answered(self, request: Request, answer: JsonObject | None) -> None:
-        """A request that met an old token was not looked at: it may be repeated with a new one."""
+        """Handle a request refused for an old token: it had no effect and may be repeated with a new token."""
         press = self._sending
         if request.status == 401 and press is not None and _asks_for_restart(request):
             press.sent -= 1
@@ -436,13 +436,13 @@ class Window:
     stamps: deque[float] = field(default_factory=deque)
 
     def take(self, now: float) -> int:
-        """Count one; how many there are in the window now."""
+        """Count one request; return the number in the window."""
         self._pass(now)
         self.stamps.append(now)
         return len(self.stamps)
 
     def full(self, now: float) -> bool:
-        """Whether there is no room for another one."""
+        """Return True if the window has no room for another request."""
         self._pass(now)
         return len(self.stamps) >= self.room
 
@@ -452,7 +452,7 @@ class Window:
 
 
 class PursesKept(Invariant):
-    """I6: requests never exceed the purses, over restarts and kills too; counted at the cloud."""
+    """I6: requests counted at the cloud never exceed the budgets, even after restarts and kills."""
 
     name = "I6"
 
@@ -487,7 +487,7 @@ class PursesKept(Invariant):
             self._take(self._commands, request)
 
     def _take(self, window: Window, request: Request) -> None:
-        """Count a request; more than there is room for is a failure."""
+        """Count a request; fail if the window has no room for it."""
         used, name = window.take(request.at), f"{window.name} (room for {window.room})"
         busiest = self.house.counts.busiest
         busiest[name] = max(busiest[name], used)
@@ -506,12 +506,12 @@ class PursesKept(Invariant):
     def _read(self, request: Request) -> None:
         last, self._last = self._last, request
         if last is not None and last.status == 401 and last.path == request.path and request.at - last.at < 60:
-            self._last = None  # only one repetition
+            self._last = None  # only one repetition is allowed
             return
         home = self.house.home
         slot_free = request.at - self._regular_at >= 60.0 - 1e-3
         doubt = request.path.endswith("/groups") and home is not None and not home.account.breaker.closed
-        # A failed command may have raised the doubt while a regular poll was on its way.
+        # A failed command may have made the breaker doubtful during a regular poll.
         if doubt and not (slot_free and self._probes.full(request.at)):
             self._take(self._probes, request)
         elif slot_free:
@@ -539,7 +539,7 @@ class NoLoginInOutage(Invariant):
 
 
 class StartsAtOnce(Invariant):
-    """I8: everything stored is shown at once after a start, whatever the cloud does."""
+    """I8: all stored values are shown at once after a start, whatever the cloud does."""
 
     name = "I8"
 
@@ -555,7 +555,7 @@ class StartsAtOnce(Invariant):
 
 
 class HouseSecrets(Secrets):
-    """I12, in the diagnostics of the account too."""
+    """I12, including the diagnostics of the account."""
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
@@ -569,7 +569,7 @@ class HouseSecrets(Secrets):
 
 
 class ReadOnly(Invariant):
-    """Read-only means no command; what an override left is undone nevertheless (docs/design.md, section 5.7)."""
+    """Read-only allows no command, except the end of an earlier override (docs/design.md, section 5.7)."""
 
     name = "read-only"
 
@@ -597,7 +597,7 @@ class ReadOnly(Invariant):
 
 
 class Energy(Invariant):
-    """The lifetime energy never falls in a run, and is never more than the charger has delivered.
+    """The lifetime energy never falls in a run, and never exceeds the energy that the charger delivered.
 
     See docs/design.md, section 4.2.
     """
@@ -641,7 +641,7 @@ ALL = (
 
 
 def serial_of(request: Request) -> str | None:
-    """The charger that a request of the cloud is for."""
+    """Return the serial number of the charger that a request is about."""
     parts = request.path.split("/")
     for before, part in pairwise(parts):
         if before in {"charger", "chargers", "status"} and part.isdecimal():
@@ -654,7 +654,7 @@ def _asks_for_restart(request: Request) -> bool:
 
 
 def _told(request: Request, answer: JsonObject) -> Iterator[tuple[str, int | None, tuple[object, ...] | None]]:
-    """The chargers that an answer shows: serial, status code, and what changes with the charger's reports."""
+    """Yield the chargers of an answer: serial, status code, and the values that change with its reports."""
     content: Any = answer
     if request.path.endswith("/groups"):
         for group in content["result"]["groups"] if content.get("result") else ():

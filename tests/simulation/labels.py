@@ -1,6 +1,6 @@
 """Fixed words for what goes into the fingerprint of a run: a renamed class, field or member does not change it.
 
-The words stay as they are even where the code has found better names; the values come from the run.
+The words never change, even where the code has better names; the values come from the run.
 """
 
 from collections.abc import Iterable

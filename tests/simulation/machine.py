@@ -1,4 +1,4 @@
-"""What the state machines of the simulated houses have in common."""
+"""The common part of the state machines of the simulated houses."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -18,7 +18,7 @@ SETTINGS = settings(
     max_examples=12,
     stateful_step_count=30,
     deadline=None,
-    derandomize=True,  # what is new is for the long run to find: the suite is the same every time
+    derandomize=True,  # the suite is the same every time; the long run explores
     database=None,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
@@ -58,7 +58,7 @@ class SceneMachine[S: Scene](RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
-        """When all is well again, every intent comes to its end (I4), and everything stops (I13)."""
+        """Check that every intent ends after recovery (I4), and that everything stops (I13)."""
         try:
             if not self.broken:
                 self.run(self.episode.calm_down())
@@ -67,7 +67,7 @@ class SceneMachine[S: Scene](RuleBasedStateMachine):
             self.loop.close()
 
     async def close(self) -> None:
-        """What is outside of Home Assistant ends."""
+        """Stop everything outside of Home Assistant."""
 
     async def _end(self) -> None:
         self.episode.house.kill_home()

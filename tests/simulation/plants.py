@@ -1,4 +1,4 @@
-"""Known defects, one and more per invariant, to be switched on: the simulation must catch each of them."""
+"""Known defects that a test can switch on, at least one per invariant: the simulation must catch each of them."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator
@@ -31,7 +31,7 @@ type Planter = Callable[[ExitStack], None]
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """A defect: the invariant that must catch it, what is wrong, how it is put in, and in which house it shows."""
+    """A defect: the invariant that must catch it, its description, the patch, and the house that shows it."""
 
     invariant: str
     what: str
@@ -59,7 +59,7 @@ def _config_expires(stack: ExitStack) -> None:
         shown, until = real(self, now, usable)
         for prop, reading in shown.items():
             cached = prop.kind is ReadingClass.CONFIG and reading.source is Source.CACHE
-            if cached and -inf < reading.observed_mono < now - 3600:  # what was just read from the disk stays for now
+            if cached and -inf < reading.observed_mono < now - 3600:  # readings just restored from the disk stay
                 shown.remove(prop)
         return shown, until
 
@@ -216,7 +216,7 @@ PLANTS: dict[str, Plant] = {
 
 @contextmanager
 def planted(name: str | None) -> Iterator[None]:
-    """With this defect switched on; None for none."""
+    """Switch this defect on within the block; None switches nothing on."""
     with ExitStack() as stack:
         if name is not None:
             PLANTS[name].put(stack)

@@ -1,6 +1,6 @@
-"""What happens to the house, each thing by its own seeded dice: weather of the cloud, links, power, cars and people.
+"""Events of the house, each kind by its own seeded dice: failures of the cloud, links, power, cars and people.
 
-A process is an object with `turn`: it does something and says after how many seconds it wants its next turn.
+A process is an object with `turn`, which causes an event and returns the seconds to the next turn.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from tests.simulators.http_server import Fault
 from tests.simulators.world import Car, Manual, RestartPlan, SimulatedCharger, Window
 
 CHANGES_OF_CLOCKS = (datetime(2026, 10, 25, 1, tzinfo=UTC), datetime(2027, 3, 28, 1, tzinfo=UTC))
-"""When Europe changes to and from winter time."""
+"""The changes to and from winter time in Europe."""
 HICCUPS = (Fault.RESET, Fault.ERROR_500, Fault.HANG, Fault.GARBAGE, Fault.HALF, Fault.UNAUTHORIZED, Fault.SLOW)
 POINTS = (
     "journal not saved yet",
@@ -37,10 +37,10 @@ POINTS = (
 
 
 class Process(happenings.Process[House]):
-    """Something that happens to the house with the cloud."""
+    """A source of events for the house with the cloud."""
 
     def some_charger(self) -> SimulatedCharger:
-        """Any of the chargers."""
+        """Return any of the chargers."""
         return self.house.charger(self.random.choice(list(self.house.options)))
 
 
@@ -155,7 +155,7 @@ class Hiccups(Process):
 
 
 class CloudLinks(Process):
-    """Chargers lose their own way to the cloud, which may or may not notice."""
+    """Chargers lose their connection to the cloud, which may or may not notice."""
 
     label = "CloudLinks"
 
@@ -235,7 +235,7 @@ class Power(Process):
 
 
 class Season(Process):
-    """When the clocks change, the maker's app moves the windows, which are in UTC, so that the local times stay."""
+    """At clock changes, the manufacturer's app moves the windows, which are in UTC, so that local times stay."""
 
     label = "Season"
 
@@ -280,7 +280,7 @@ class Cars(Process):
 
 
 class Others(Process):
-    """Other people act in the maker's app, and the charger has moods of its own."""
+    """Other people act in the manufacturer's app, and the charger changes state by itself."""
 
     label = "Others"
 
@@ -317,7 +317,7 @@ class Others(Process):
         return f"{charger.max_charging_current} A"
 
     def _schedule(self, charger: SimulatedCharger) -> str:
-        """Move a window, as its owner sees it, or switch it on or off."""
+        """Move a window of the owner's, or switch it on or off."""
         windows = list(charger.schedules)
         if not windows:
             windows = [Window(start="2200", stop="0600")]
@@ -359,7 +359,7 @@ class Others(Process):
 
 
 class User(Process):
-    """The user acts in Home Assistant, at times wildly."""
+    """The user acts in Home Assistant, at times several times in a row."""
 
     label = "User"
     first_after = 0.3
@@ -387,7 +387,7 @@ class User(Process):
             self._options(serial, read_only=False, prefer=Prefer.AUTO)
 
     def act(self, serial: str) -> None:
-        """Do one thing."""
+        """Perform one random action."""
         random = self.random
         deeds: list[tuple[Callable[[str], None], int]] = [
             (self._override, 8),
@@ -403,7 +403,7 @@ class User(Process):
         random.choices([deed for deed, _ in deeds], [weight for _, weight in deeds])[0](serial)
 
     async def _interrupt(self) -> None:
-        """A service call is cancelled somewhere on its way."""
+        """Cancel a service call at an arbitrary point."""
         home = self.house.home
         if home is None or home.dead:
             return
@@ -438,7 +438,7 @@ class User(Process):
         if house.home is None or house.home.dead:
             return
         if house.now - house.update_began.get(serial, 0.0) < 2 * MINUTE:
-            return  # no status can be so fresh that it would show the update
+            return  # no status is fresh enough to show the update
         watch = next(invariant for invariant in house.invariants if isinstance(invariant, Restarts))
         press = watch.press(serial)
 
@@ -447,7 +447,7 @@ class User(Process):
                 house.act(serial, "wait for the restart", lambda _charger: answer.wait(), outcome)
             else:
                 house.counts.restarts[f"{getattr(answer, 'reason', answer)}"] += 1
-            # Unclear ones count as sent, refused ones do not.
+            # An unclear outcome counts as sent, a refused one does not.
             unclear = isinstance(answer, RestartRun) or getattr(answer, "reason", "") == "restart_unclear"
             guarded = isinstance(answer, UnsafeRequest)
             watch.done(press, counted=unclear or guarded or not isinstance(answer, ChargerError))
@@ -460,7 +460,7 @@ class User(Process):
     def _install(self, serial: str) -> None:
         charger = self.house.charger(serial)
         if not charger.updating:
-            self.house.update_began[serial] = self.house.now + 10 * MINUTE  # at the latest then it has begun
+            self.house.update_began[serial] = self.house.now + 10 * MINUTE  # the latest possible start of the update
             self.house.act(
                 serial, "install", lambda charger: charger.install(), lambda _answer: self._installed(serial)
             )
@@ -486,7 +486,7 @@ class User(Process):
             self.house.set_options(serial, options)
 
     def _read_only(self, serial: str) -> None:
-        """Read-only: the override is ended first."""
+        """Switch read-only on or off; the override is ended before."""
         if self.house.options[serial].read_only:
             self._options(serial, read_only=False)
             return
@@ -498,7 +498,7 @@ class User(Process):
         )
 
     def _password(self, serial: str) -> None:
-        """Change the password with the maker; later enter it in Home Assistant."""
+        """Change the password at the manufacturer; later enter it in Home Assistant."""
         if self.house.password_right:
             if self.random.random() < 0.2:
                 self.house.note("the password is changed with the maker")

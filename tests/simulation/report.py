@@ -1,4 +1,4 @@
-"""What a run tells in the end: what was counted, and the violation that ended it."""
+"""The report of a run: its counts, and the violation that ended it."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import override
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """An invariant did not hold: `invariant` is its name, `hours` the time since the episode began."""
+    """A violated invariant: `invariant` is its name, `hours` the time since the start of the episode."""
 
     invariant: str
     reason: str
@@ -24,7 +24,7 @@ class Violation:
 
 
 class Broken(Exception):
-    """Ends an episode with its violation."""
+    """The violation that ends an episode."""
 
     def __init__(self, violation: Violation) -> None:
         super().__init__(str(violation))
@@ -33,25 +33,25 @@ class Broken(Exception):
 
 @dataclass
 class Counts:
-    """What happened; the counts of several episodes add up."""
+    """Counts of events; the counts of several episodes add up."""
 
     hours: float = 0.0
     box_hours: float = 0.0  # of the house with boxes
-    seconds: float = 0.0  # of this machine
+    seconds: float = 0.0  # of real time
     events: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     restarts: Counter[str] = field(default_factory=Counter)  # by outcome, and refused presses
     restarts_per_press: Counter[int] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
-    box_commands: Counter[str] = field(default_factory=Counter)  # by who was the master
-    busiest: Counter[str] = field(default_factory=Counter)  # per purse, the fullest window
+    box_commands: Counter[str] = field(default_factory=Counter)  # by the master at that time
+    busiest: Counter[str] = field(default_factory=Counter)  # the fullest window of each budget
     failbacks: list[float] = field(default_factory=list)
-    above: dict[str, float] = field(default_factory=dict)  # seconds of charging above a limit, by what led to it
+    above: dict[str, float] = field(default_factory=dict)  # seconds of charging above a limit, by cause
     fingerprint: str = ""
 
     def add(self, other: Counts) -> None:
-        """Take in the counts of another episode."""
+        """Add the counts of another episode."""
         self.hours += other.hours
         self.box_hours += other.box_hours
         self.seconds += other.seconds
@@ -72,11 +72,11 @@ class Counts:
         self.fingerprint = hash_of(self.fingerprint + other.fingerprint)
 
     def add_above(self, why: str, seconds: float) -> None:
-        """A charger drew more than a limit allows."""
+        """Add seconds for which a charger drew more than a limit allows."""
         self.above[why] = self.above.get(why, 0.0) + seconds
 
     def lines(self) -> list[str]:
-        """The report."""
+        """Return the lines of the report."""
         worst = max(self.failbacks, default=0.0)
         middle = median(self.failbacks) if self.failbacks else 0.0
         per_press = ", ".join(f"{n} sent by {times} presses" for n, times in sorted(self.restarts_per_press.items()))
@@ -99,7 +99,7 @@ class Counts:
 
 
 def hash_of(text: str) -> str:
-    """A short fingerprint that is the same on every machine."""
+    """Return a short fingerprint that is equal on every machine."""
     return sha256(text.encode()).hexdigest()[:16]
 
 

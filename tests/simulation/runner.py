@@ -1,7 +1,7 @@
-"""Run episodes until the hours are full: `python -m tests.simulation --hours 10000 --seed 1`; exit 1 on a violation.
+"""Run episodes for a number of hours: `python -m tests.simulation --hours 10000 --seed 1`; exit 1 on a violation.
 
-Half of the time goes to the house with a cloud, for all the hours; the other half to the house with boxes, for a
-quarter of them: every box sends a datagram every 10 to 30 s.
+The house with a cloud is simulated for all hours, the house with boxes for a quarter of them: there, every box sends a
+datagram every 10 to 30 s. Both take about the same real time.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.simulation.plants import PLANTS, planted
 from tests.simulation.report import Counts, Violation
 
 BOX_SHARE = 0.25
-"""Hours in the house with boxes for each hour in the house with the cloud."""
+"""Hours in the house with boxes per hour in the house with the cloud."""
 HOUSES = {"cloud": cloud.play, "boxes": boxes.play}
 
 
@@ -35,13 +35,13 @@ class Task:
 
 
 def run(task: Task) -> tuple[Counts, Violation | None]:
-    """One episode in a process of its own."""
+    """Play one episode in a separate process."""
     with planted(task.plant):
         return asyncio.run(HOUSES[task.house](task.seed, task.number, task.hours))
 
 
 def main() -> int:
-    """Parse, run, report."""
+    """Parse the arguments, run the episodes, print the report."""
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
     parser.add_argument("--hours", type=float, default=1000.0, help="simulated hours (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same run (default 1)")
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def _tasks(options: argparse.Namespace) -> Iterator[Task]:
-    """The episodes, those of both houses in turn, so that all of them find the machine as busy."""
+    """Yield the episodes of both houses alternately, so that the machine is equally busy for all of them."""
     if options.episode is not None:
         yield Task(options.house, options.seed, options.episode, EPISODE_HOURS, options.plant)
         return

@@ -1,4 +1,4 @@
-"""What every simulated house has: time, a disk, a run of Home Assistant that can be killed, and those who watch it."""
+"""The common part of simulated houses: time, a disk, a run of Home Assistant that can be killed, and watches."""
 
 import asyncio
 from collections import deque
@@ -24,14 +24,14 @@ from tests.simulators.wallbox_payloads import JsonObject
 HOUR = 3600.0
 TRACE = 60
 type Call = Callable[[Charger], Awaitable[object]]
-"""What the user does with a charger."""
+"""An action of the user on a charger."""
 type Told = Callable[[object], None]
-"""Is told the answer, or the error."""
+"""A callback for the answer or the error."""
 LOGGER = logging.getLogger("custom_components.chargekeeper")
 
 
 class Watch:
-    """Somebody who watches a house; every hook may call `fail`. `name` is that of the invariant in the design."""
+    """An observer of a house; every hook may call `fail`. `name` is the name of the invariant in the design."""
 
     name = ""
 
@@ -39,54 +39,54 @@ class Watch:
         self.scene = scene
 
     def fail(self, reason: str) -> None:
-        """It does not hold."""
+        """Report a violation."""
         self.scene.fail(self.name, reason)
 
     def starting(self) -> None:
-        """Home Assistant is about to start."""
+        """Handle that Home Assistant is about to start."""
 
     def started(self) -> None:
-        """It has been told to start, and nothing was awaited since."""
+        """Handle the start of Home Assistant, before anything is awaited."""
 
     def stopped(self, home: Run) -> None:
-        """A run has stopped cleanly."""
+        """Handle a clean stop of a run."""
 
     def unloaded(self, home: Run) -> None:
-        """The entry of a run that goes on was unloaded."""
+        """Handle that the entry was unloaded while the run continues."""
 
     def killed(self) -> None:
-        """A run was killed."""
+        """Handle the kill of a run."""
 
     def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
-        """The override in the journal on the disk changed, or not."""
+        """Handle a saved intent store; its override may have changed."""
 
     def keeper_event(self, serial: str, event: ChargerEvent) -> None:
-        """A keeper told of something."""
+        """Handle an event of a charger."""
 
     def answered(self, serial: str, what: str, answer: object) -> None:
-        """A command of the user ended with this answer or error."""
+        """Handle the end of a user's command, with its answer or error."""
 
     def look(self) -> None:
-        """A minute or an event has passed, and everything is at rest."""
+        """Check the house after a minute or an event, while no work is pending."""
 
     def ended(self) -> None:
-        """The episode is over; all was healed hours ago, and nobody has done anything since."""
+        """Check the house after the episode: healed hours ago, and without actions since."""
 
     def snapshots(self) -> Iterator[tuple[str, Snapshot]]:
-        """What is shown now."""
+        """Yield the present snapshots by serial number."""
         home = self.scene.run
         if home is not None and not home.dead:
             for serial, charger in home.chargers.items():
                 yield serial, charger.snapshot
 
     def snapshot(self, serial: str) -> Snapshot | None:
-        """What is shown of a charger now."""
+        """Return the present snapshot of a charger."""
         return next((shown for found, shown in self.snapshots() if found == serial), None)
 
 
 @dataclass(slots=True)
 class Life:
-    """One intent on its way."""
+    """One intent from its start to its end."""
 
     ends: int = 0
     end: str | None = None
@@ -136,7 +136,7 @@ class IntentLives(Watch):
             self.fail(f"{serial}: the override was applied {after['applications']} times")
 
     def _gone(self, serial: str, last: JsonObject) -> None:
-        """An intent left the journal."""
+        """Check an intent that left the intent store."""
         self._gone_at[serial] = self.scene.now
         life = self._lives.pop(f"{serial} {last['created_at']}", Life())
         if life.ends != 1:
@@ -144,7 +144,7 @@ class IntentLives(Watch):
 
     @override
     def answered(self, serial: str, what: str, answer: object) -> None:
-        """An override that the user was told is wanted is on the disk, or has just ended."""
+        """Check that an acknowledged override is on the disk, or has just ended."""
         if not what.startswith("override True") or isinstance(answer, ChargerError):
             return
         if self._on_disk.get(serial) is None and self._gone_at.get(serial, -inf) < self.scene.now - 700:
@@ -173,12 +173,12 @@ class IntentLives(Watch):
 
 
 class Secrets(Watch):
-    """I12: no secret in logs and errors; nothing unexpected is logged either."""
+    """I12: logs and errors contain no secret and nothing unexpected."""
 
     name = "I12"
 
     class Handler(logging.Handler):
-        """Keeps what is logged."""
+        """A handler that keeps the log."""
 
         def __init__(self) -> None:
             super().__init__(logging.DEBUG)
@@ -213,7 +213,7 @@ class Secrets(Watch):
                 self.search(json.dumps(content, default=str), "diagnostics")
 
     def diagnostics(self, home: Run) -> Iterator[object]:
-        """What a user may publish."""
+        """Yield the diagnostics that a user may publish."""
         for charger in home.chargers.values():
             yield charger.diagnostics()
 
@@ -236,7 +236,7 @@ class AllStopped(Watch):
 
     @override
     def unloaded(self, home: Run) -> None:
-        # Calls of the user are Home Assistant's; they end by themselves, with an error.
+        # Calls of the user belong to Home Assistant; they end by themselves, with an error.
         self.nothing_left(home, [task for task in home.tasks() if task not in home.commands])
 
     def nothing_left(self, home: Run, tasks: list[asyncio.Task[object]]) -> None:
@@ -257,17 +257,17 @@ class AllStopped(Watch):
 
 @dataclass(slots=True)
 class Fuse:
-    """The run is killed the `left`-th time that it passes `point`."""
+    """A kill of the run at its `left`-th pass of `point`."""
 
     point: str
     left: int
 
 
 class Scene(Observer):
-    """A house, without what is in it."""
+    """A house without its contents."""
 
     calm_hours, last_hours = 3.0, 1.0
-    """Hours at the end of an episode with nothing but cars that charge, and then of each last step."""
+    """Hours at the end of an episode with only charging cars, and hours of each last step."""
 
     def __init__(self, name: str, clock: VirtualClock) -> None:
         self.random = Random(f"{name} house")
@@ -284,22 +284,22 @@ class Scene(Observer):
 
     @property
     def run(self) -> Run | None:
-        """Home Assistant, while it runs."""
+        """The run of Home Assistant, or None."""
         return None
 
     @property
     def secrets(self) -> list[str]:
-        """What must not be read in logs and diagnostics."""
+        """The texts that must not occur in logs and diagnostics."""
         return []
 
     @property
     def now(self) -> float:
-        """Monotonic time of the house, in seconds."""
+        """The monotonic time of the house in seconds."""
         return self.clock.monotonic()
 
     @property
     def hours(self) -> float:
-        """Hours since the episode began."""
+        """The hours since the start of the episode."""
         return (self.now - self._begun) / HOUR
 
     def note(self, text: str, *, shown: bool = True, aside: str = "") -> None:
@@ -309,7 +309,7 @@ class Scene(Observer):
             text: fixed words and values only, never the name of a class, field or member: a renamed one must not
                 change the fingerprint (see labels.py).
             shown: False keeps it out of the trace.
-            aside: something that only the trace shows.
+            aside: text that only the trace shows.
         """
         line = f"{self.hours:9.4f} h  {text}"
         if shown:
@@ -317,7 +317,7 @@ class Scene(Observer):
         self.counts.fingerprint = hash_of(self.counts.fingerprint + line)
 
     def fail(self, invariant: str, reason: str) -> None:
-        """An invariant does not hold: the episode ends at the next check."""
+        """Record a violated invariant: the episode ends at the next check."""
         self._violations.append(Violation(invariant, reason, self.hours))
 
     def raise_if_broken(self) -> None:
@@ -326,7 +326,7 @@ class Scene(Observer):
             raise Broken(replace(self._violations[0], trace=tuple(self._trace)))
 
     def look(self) -> None:
-        """All who watch look at the present. Raises Broken."""
+        """Let all watches check the house. Raises Broken."""
         for watch in self.watches:
             watch.look()
         self.raise_if_broken()
@@ -334,14 +334,14 @@ class Scene(Observer):
     # Home Assistant
 
     def begin_run(self) -> Run:
-        """Home Assistant starts now; the run is also what `run` gives."""
+        """Start Home Assistant; return the run, which `run` returns from now on."""
         raise AssertionError("a house without Home Assistant")
 
     def end_run(self) -> None:
-        """`run` is none any more."""
+        """Forget the run: `run` is None from now on."""
 
     def start_home(self) -> None:
-        """Home Assistant starts."""
+        """Start Home Assistant."""
         assert self.run is None
         self.note("Home Assistant starts")
         self.counts.events["starts"] += 1
@@ -352,7 +352,7 @@ class Scene(Observer):
             watch.started()
 
     async def stop_home(self) -> None:
-        """Home Assistant stops."""
+        """Stop Home Assistant."""
         home = self.run
         if home is None:
             return
@@ -361,17 +361,17 @@ class Scene(Observer):
         try:
             await home.stop()
         except asyncio.CancelledError:
-            if not home.dead:  # else it was killed while it stopped
+            if not home.dead:  # otherwise the run was killed while it stopped
                 raise
             return
         self.end_run()
         for watch in self.watches:
             watch.stopped(home)
-        home.kill()  # whatever is left in spite of that
+        home.kill()  # ends any work that is left
         await home.bury()
 
     def kill_home(self) -> None:
-        """The power of Home Assistant is cut, in the middle of whatever it does; `bury_home` must follow."""
+        """Cut the power of Home Assistant in the middle of its work; `bury_home` must follow."""
         if self.run is not None and not self.run.dead:
             self.note("Home Assistant is killed")
             self.counts.events["kills"] += 1
@@ -389,7 +389,7 @@ class Scene(Observer):
                 watch.killed()
 
     async def reload_home(self) -> None:
-        """The entry is set up again, with what the user chose and entered until now."""
+        """Set up the entry again, with the present choices of the user."""
         home = self.run
         if home is None or home.dead:
             return
@@ -402,13 +402,13 @@ class Scene(Observer):
         """Set the entry of the present run up again."""
 
     def plug_all_in(self) -> None:
-        """Every charger has a car."""
+        """Plug a car into every charger."""
 
     def unplug_all(self) -> None:
-        """All cars leave."""
+        """Unplug all cars."""
 
     def act(self, serial: str, what: str, call: Call, told: Told = lambda _answer: None) -> None:
-        """The user acts on a charger, if Home Assistant runs."""
+        """Let the user act on a charger, if Home Assistant runs."""
         if self.run is None or self.run.dead:
             return
         self.note(f"{serial}: the user: {what}")
@@ -427,7 +427,7 @@ class Scene(Observer):
 
         self.run.act(serial, call, answered)
 
-    # What the run tells
+    # Events of the run
 
     @override
     def point(self, name: str) -> None:
@@ -459,7 +459,7 @@ class Scene(Observer):
 
 @contextmanager
 def unless_killed(home: Run) -> Iterator[None]:
-    """A run that is killed meanwhile cancels what is under way in it; nobody else may."""
+    """Ignore a cancellation in the block if the run was killed meanwhile, but no other cancellation."""
     try:
         yield
     except asyncio.CancelledError:

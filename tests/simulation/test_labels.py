@@ -50,7 +50,7 @@ def our_classes() -> Iterator[type]:
 
 @contextmanager
 def renamed() -> Iterator[None]:
-    """Every class and enum member of ours has another name, and every representation shows that."""
+    """Rename all of our classes and enum members within the block, representations included."""
     names = {each: (each.__name__, each.__qualname__) for each in our_classes()}
     with ExitStack() as stack:
         for number, each in enumerate(names):
@@ -113,7 +113,7 @@ def test_labels_of_commands_and_answers_differ() -> None:
 
 def test_renamed_process_keeps_its_dice() -> None:
     class Storm(Weather):
-        """The same by another name."""
+        """The same process by another name."""
 
     house = House("some", CHANGES_OF_CLOCKS[0], chargers=3)
     [weather], [storm] = (Episode(house, Random(1), [kind]).processes for kind in (Weather, Storm))

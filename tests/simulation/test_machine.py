@@ -1,6 +1,6 @@
-"""The simulated household as a state machine: here Hypothesis chooses what happens, and shrinks what breaks it.
+"""The simulated household as a state machine: Hypothesis chooses the events, and shrinks failing sequences.
 
-It watches what the simulation watches, the invariants I1 to I8, I12 and I13 among them; see invariants.py.
+The machine checks the invariants of the simulation, among them I1 to I8, I12 and I13; see invariants.py.
 """
 
 from datetime import timedelta
@@ -20,12 +20,13 @@ from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken
 
 
+# Hypothesis seeds this derandomized machine by the source of the class, docstrings included, comments excluded.
 class HouseMachine(SceneMachine[House]):
     """The house with the cloud, and three chargers."""
 
     @initialize(dice=st.integers(0, 99), hours=st.sampled_from([1, 30, 2000]))
     def begin(self, dice: int, hours: int) -> None:
-        """A house furnished by dice, so many hours before the clocks change."""
+        """A house furnished by dice, so many hours before the clocks change."""  # noqa: D401 - see above the class
         global_random.seed(dice)
         self.house = House(f"{dice}", CHANGES_OF_CLOCKS[0] - timedelta(hours=hours), chargers=3)
         self.episode = Episode(self.house, Random(dice), ALL)
@@ -46,10 +47,10 @@ class HouseMachine(SceneMachine[House]):
         await self.house.cloud.stop()
 
 
-def test_i1_to_i8_i12_i13_hold_whatever_happens_in_the_house() -> None:
+def test_i1_to_i8_i12_i13_hold_whatever_happens_in_household() -> None:
     run_state_machine_as_test(HouseMachine, settings=SETTINGS)
 
 
-def test_the_machine_finds_a_planted_defect() -> None:
+def test_state_machine_finds_planted_defect() -> None:
     with planted("journal-not-restored"), pytest.raises(Broken, match=r"^I4 "):
         run_state_machine_as_test(HouseMachine, settings=settings(SETTINGS, phases=[Phase.generate]))

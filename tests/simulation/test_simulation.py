@@ -10,17 +10,17 @@ PLANT_HOURS, PLANT_EPISODES = 60.0, 4
 
 
 @pytest.mark.parametrize("seed", [11, 12])
-async def test_no_invariant_is_violated_in_two_days_of_trouble(seed: int) -> None:
+async def test_no_invariant_violated_in_48_hours_of_trouble(seed: int) -> None:
     counts, violation = await play(seed, 0, CLEAN_HOURS)
 
     assert violation is None, str(violation)
-    # A run in which nothing happened would prove nothing.
+    # A run without events proves nothing.
     assert counts.events["cloud lost"] > 0
     assert counts.events["kills"] > 0
     assert sum(counts.ends.values()) > 0
 
 
-async def test_the_same_seed_gives_the_same_run() -> None:
+async def test_same_seed_gives_same_run() -> None:
     once, _ = await play(3, 0, 12.0)
     again, _ = await play(3, 0, 12.0)
     other, _ = await play(4, 0, 12.0)
@@ -30,7 +30,7 @@ async def test_the_same_seed_gives_the_same_run() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, plant in PLANTS.items() if not plant.boxes])
-async def test_a_planted_defect_is_caught_by_its_invariant(name: str) -> None:
+async def test_planted_defect_caught_by_its_invariant(name: str) -> None:
     violation = None
     with planted(name):
         for episode in range(PLANT_EPISODES):

@@ -369,6 +369,7 @@ async def test_home_assistant_restarts_use_no_attempt_to_restore_schedule(home: 
         home.account.start()
         await home.clock.advance(1800)
         assert intent(home) is not None
+        assert home.snapshot(WAITING).issues == set()
     await reconnect(home, within=1200)
     assert home.charger(WAITING).schedules == originals
     assert home.snapshot(WAITING).issues == set()

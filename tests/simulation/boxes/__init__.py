@@ -1,1 +1,1 @@
-"""The house with JuiceBoxes: a load group of two or three, their maker's server, ours between them, and who watches."""
+"""The house with JuiceBoxes: a load group of two or three, the manufacturer's server, our server, the invariants."""

@@ -14,11 +14,11 @@ from tests.simulation.report import Counts, Violation
 
 
 async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation | None]:
-    """Play episode `number` of a seed, `hours` long; what was counted, and the violation that ended it, if any."""
+    """Play episode `number` of a seed for `hours`; return the counts, and the violation that ended the episode."""
     name = f"boxes {seed}/{number}"
     random = Random(name)
     global_random.seed(name)
-    begun = time.perf_counter()  # of this machine, only to be printed
+    begun = time.perf_counter()  # real time, for the report only
     start = random.choice(CHANGES_OF_CLOCKS) - timedelta(hours=random.uniform(-100, 90))
     house = BoxHouse(name, start, INVARIANTS)
     with house.network.installed(), listening(house):

@@ -1,4 +1,4 @@
-"""One run of Home Assistant with JuiceBoxes: boxes, keepers and their load group, from start to stop or kill."""
+"""One run of Home Assistant with JuiceBoxes: boxes, chargers and their load group, from start to stop or kill."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -24,15 +24,15 @@ GROUP = "group"
 
 
 class Loop:
-    """What our boxes use of Home Assistant: it runs tasks."""
+    """The part of Home Assistant that our boxes use: it runs tasks."""
 
     def async_create_task(self, work: Coroutine[Any, Any, Any], _name: str) -> asyncio.Task[Any]:
-        """Run it."""
+        """Run a coroutine as a task."""
         return asyncio.get_running_loop().create_task(work)
 
 
 class BoxHome(Run):
-    """Everything of ours between two starts of Home Assistant, for boxes."""
+    """Our objects between two starts of Home Assistant, for boxes."""
 
     def __init__(self, disk: Disk, clock: RunClock, observer: Observer) -> None:
         super().__init__(disk, clock, observer)
@@ -50,11 +50,11 @@ class BoxHome(Run):
 
     @property
     def served(self) -> Mapping[str, Box]:
-        """The boxes as they are answered."""
+        """The boxes that get answers, by serial number."""
         return self.boxes.server.boxes
 
     def start(self, configs: Mapping[str, BoxConfig], spec: GroupSpec, upstream: Mapping[str, object]) -> None:
-        """Everything from the disk, and begin, in the order in which the integration does it."""
+        """Restore everything from the disk, and start, in the order of the integration."""
         self._open_group(spec)
         self._set_up(configs, upstream)
         for serial, charger in self.chargers.items():
@@ -63,7 +63,7 @@ class BoxHome(Run):
         self._saving()
 
     async def reload(self, configs: Mapping[str, BoxConfig], upstream: Mapping[str, object], unloaded: Told) -> None:
-        """The entry of the boxes is set up again; they are answered meanwhile."""
+        """Set up the entry of the boxes again; the boxes get answers meanwhile."""
         while self._ends:
             self._ends.pop()()
         for charger in self.chargers.values():
@@ -77,7 +77,7 @@ class BoxHome(Run):
         self._saving()
 
     async def reload_group(self, spec: GroupSpec) -> None:
-        """The entry of the load group is set up again."""
+        """Set up the entry of the load group again."""
         await self.shared_state.close_group(GROUP)
         if not self.dead:
             self._open_group(spec)
@@ -93,14 +93,14 @@ class BoxHome(Run):
 
     @override
     def kill(self) -> None:
-        # The system closes the sockets of a process that dies.
+        # The operating system closes the sockets of a killed process.
         self.boxes.server.listener.close()
         for upstream in self.boxes.server._upstreams.values():
             upstream._close_socket()
         super().kill()
 
     async def save_boxes(self, boxes: Mapping[str, object]) -> None:
-        """Put on the disk what is known of the boxes."""
+        """Save the states of the boxes to the disk."""
         text = json.dumps(boxes)
         await self._reach("boxes not saved yet")
         self._disk.boxes = text
@@ -147,5 +147,5 @@ class _Stores:
 
 
 def key_of(serial: str) -> tuple[Maker, str]:
-    """By what a load group knows a box."""
+    """Return the key of a box in a load group."""
     return Maker.JUICEBOX, serial

@@ -1,4 +1,4 @@
-"""The house with boxes: what is in it, the maker's server, and the watch over every datagram and every ampere."""
+"""The house with boxes: its contents, the manufacturer's server, and the watch over every datagram and current."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,17 +26,17 @@ from tests.simulators.juicebox_wire import Command, Wire
 from tests.simulators.wallbox_payloads import JsonObject
 
 MAKERS_SERVER = ("127.0.0.1", 8051)
-"""Where the simulated server listens; on this network no other than ours has a loopback interface."""
+"""The address of the simulated server; on this network, only our machine has a loopback interface."""
 ZONE = "Europe/Berlin"
 FOREIGN = "192.168.178.99"
 LOWEST = 6
 HALL = "hall"
 TELLING = 330.0
-"""Seconds within which each box is told of a new limit, or has fallen back to its own."""
+"""Seconds within which each box gets a new limit, or falls back to its own limit."""
 
 
 class WatchedCircuit(Circuit):
-    """The wire that the boxes share; every change of what they draw together is seen."""
+    """The circuit that the boxes share; the watches see every change of its current."""
 
     def __init__(self, house: BoxHouse) -> None:
         super().__init__(house.true_clock)
@@ -51,7 +51,7 @@ class WatchedCircuit(Circuit):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A command of ours on its way to a box. `relayed` is whether it left while one of its server's arrived."""
+    """Our command on its way to a box. `relayed` is True if we sent it during an arrival from the server."""
 
     serial: str
     data: bytes
@@ -61,45 +61,45 @@ class Sent:
 
 
 class BoxWatch(Watch):
-    """Somebody who watches the house with boxes; it also sees the datagrams and what is drawn."""
+    """An observer of the house with boxes; it also sees datagrams and currents."""
 
     def __init__(self, house: BoxHouse) -> None:
         super().__init__(house)
         self.house = house
 
     def status_arrives(self, serial: str, data: bytes) -> None:
-        """A status of a box is about to reach us, from where it really is."""
+        """Handle a status of a box before it reaches us; it comes from the true address of the box."""
 
     def status_arrived(self, serial: str, data: bytes) -> None:
-        """We have got it, and whatever is done about it at once is done."""
+        """Handle a status of a box after its immediate effects."""
 
     def commanded(self, sent: Sent) -> None:
-        """We send a command to a box."""
+        """Handle a command that we send to a box."""
 
     def server_answers(self, serial: str, data: bytes) -> None:
-        """A datagram of the maker's server is about to reach the line of a box."""
+        """Handle a datagram of the manufacturer's server before it reaches the socket of a box."""
 
     def server_answered(self, serial: str, data: bytes) -> None:
-        """It has got there, and whatever is done about it at once is done."""
+        """Handle a datagram of the manufacturer's server after its immediate effects."""
 
     def booted(self, serial: str) -> None:
-        """A box starts."""
+        """Handle the start of a box."""
 
     def wrote(self, serial: str, order: Command) -> None:
-        """A box wrote its EEPROM for a command."""
+        """Handle that a box wrote its EEPROM for a command."""
 
     def pause_saved(self, serial: str, pause: JsonObject | None) -> None:
-        """The pause in the journal on the disk changed, or not."""
+        """Handle a saved intent store; its pause may have changed."""
 
     def current_changes(self) -> None:
-        """What is drawn is about to change; nothing has changed since the last time."""
+        """Handle that the current is about to change; it was constant since the last change."""
 
     def current_changed(self) -> None:
-        """It has changed."""
+        """Handle a changed current."""
 
 
 class BoxHouse(Scene):
-    """Everything of one episode."""
+    """The house of one episode, with boxes."""
 
     calm_hours, last_hours = 1.0, 0.5
 
@@ -111,23 +111,23 @@ class BoxHouse(Scene):
         self.boxes: dict[str, NetworkBox] = {}
         self.configs: dict[str, BoxConfig] = {}
         self.windows: dict[str, Schedule] = {}
-        """The user's time-of-use windows by the letter of the protocol page; our configuration is made of them."""
+        """The user's time-of-use windows as in the protocol page; our configuration is made from these windows."""
         self.limit = 0.0
-        """A; of the load group."""
+        """The limit of the load group in A."""
         self.confirmed: dict[str, int] = {}
-        """The stored limits that the user wants written."""
+        """The offline currents that the user confirmed to be written."""
         self.served = self.random.random() < 0.8
         self.disturbed_at: dict[str, float] = {}
-        """When something last happened to the way between a box and us."""
+        """When the connection between a box and us was last disturbed."""
         self.home: BoxHome | None = None
         self.home_since = inf
         self.told_excess = False
-        """Whether our repair last said that the stored limits together exceed the limit of the load group."""
+        """True if our repair last said that the offline currents together exceed the limit of the load group."""
         self.learnt: set[str] = set()
-        """The boxes whose stored limit was ever known to us."""
+        """The boxes with an offline current that we knew at any time."""
         self.unplugged_at: dict[str, float] = {}
         self.limits_before: list[tuple[float, float]] = []
-        """When the limit of the load group was changed, and from what, until all boxes have been told since."""
+        """Times and former values of changes of the group limit, until all boxes have a newer command."""
         self.theirs: bytes | None = None
         self._furnish()
         made = [make(self) for make in watches]
@@ -147,42 +147,42 @@ class BoxHouse(Scene):
 
     @property
     def spec(self) -> GroupSpec:
-        """The load group as the user set it up."""
+        """The load group as configured by the user."""
         return GroupSpec(HALL, self.limit, tuple(Member(key_of(serial)) for serial in self.boxes))
 
     @property
     def upstream(self) -> dict[str, object]:
-        """The maker's server as the user named it."""
+        """The manufacturer's server as configured by the user."""
         return {"host": MAKERS_SERVER[0], "port": MAKERS_SERVER[1]} if self.served else {}
 
     @property
     def up_for(self) -> float:
-        """Seconds for which Home Assistant has been running."""
+        """The seconds since the start of Home Assistant."""
         return -inf if self.home is None or self.home.dead else self.now - self.home_since
 
     @property
     def limit_in_force(self) -> float:
-        """A; the limit of the load group, or what it was until a moment ago, while the boxes are still told."""
+        """The limit of the load group in A; the highest recent limit until all boxes have a newer command."""
         return max([self.limit, *(limit for _, limit in self.limits_before)])
 
     def local(self) -> datetime:
-        """The local time as Home Assistant has it."""
+        """Return the local time of Home Assistant."""
         return self.clock.now().astimezone(ZoneInfo(ZONE))
 
     def inside(self, serial: str) -> bool:
-        """Whether the user's windows let a box charge now."""
+        """Return True if the user's windows let a box charge now."""
         schedule, local = self.windows[serial], self.local()
         day = schedule.weekend if local.weekday() >= 5 else schedule.weekday
         return not schedule.custom or day.allows(local.hour * 60 + local.minute)
 
     def highest(self, serial: str) -> float:
-        """A; the lowest of the limits that the user entered, the unit's rating and the limit of the group."""
+        """Return the lowest of the user's limits, the unit's rating and the limit of the group, in A."""
         config = self.configs[serial]
         limits = [config.wire_rating, config.load_group_limit, self.boxes[serial].unit_rating, self.limit]
         return min(limit for limit in limits if limit is not None)
 
     def reachable_for(self, serial: str) -> float:
-        """Seconds for which datagrams have surely got through between a box and us, and been read."""
+        """Return the seconds for which datagrams between a box and us have surely arrived and been read."""
         box = self.boxes[serial]
         if not (box.powered and box.wifi) or box.line.loss or box.line.reorder or box.line.corrupt:
             return -inf
@@ -232,7 +232,7 @@ class BoxHouse(Scene):
         super().look()
 
     async def set_limit(self, limit: float) -> None:
-        """The user enters another limit of the load group, or the same again: its entry is set up again."""
+        """Enter a limit of the load group, perhaps the same one; its entry is set up again."""
         self.limits_before.append((self.now, self.limit))
         self.limit = limit
         self.maker.groups[HALL].maximum = int(limit)
@@ -242,18 +242,18 @@ class BoxHouse(Scene):
             self._follow_repair()
 
     def configure(self, serial: str, **changes: object) -> None:
-        """The user enters something else; it holds from the next `reload_home` on."""
+        """Change the user's configuration of a box; the next `reload_home` applies it."""
         self.configs[serial] = replace(self.configs[serial], **changes)  # type: ignore[arg-type]
 
     def set_windows(self, serial: str, schedule: Schedule) -> None:
-        """The user enters other windows."""
+        """Enter other windows of the user."""
         self.windows[serial] = schedule
         days = [TouDay(day.start, day.end) for day in (schedule.weekday, schedule.weekend)]
         tou = Tou(enabled=schedule.custom, weekday=days[0], weekend=days[1])
         self.configure(serial, schedule=tou.windows(ZONE) if schedule.custom else ())
 
     def _follow_repair(self) -> None:
-        """The repair follows the view of the group, from the moment in which that is set up."""
+        """Follow the repair of the group, from the setup of the group on."""
         home = self.home
         if home is None or home.dead or home.group is None:
             return
@@ -265,15 +265,15 @@ class BoxHouse(Scene):
         judge(home.group.view)
         home.group.listen(judge)
 
-    # What is seen
+    # Observations
 
     def current_changes(self) -> None:
-        """What the boxes draw is about to change."""
+        """Pass on that the current of the boxes is about to change."""
         for watch in self.box_watches:
             watch.current_changes()
 
     def current_changed(self) -> None:
-        """It has changed."""
+        """Handle a changed current."""
         for watch in self.box_watches:
             watch.current_changed()
 
@@ -284,19 +284,19 @@ class BoxHouse(Scene):
             watch.pause_saved(serial, json.loads(after)["pause"])
 
     def wrote(self, serial: str, order: Command) -> None:
-        """A box wrote its EEPROM."""
+        """Record that a box wrote its EEPROM."""
         self.note(f"{serial}: writes {order.stored} A to its EEPROM")
         for watch in self.box_watches:
             watch.wrote(serial, order)
 
     def booted(self, serial: str) -> None:
-        """A box starts."""
+        """Handle the start of a box."""
         self.disturbed_at[serial] = self.now
         for watch in self.box_watches:
             watch.booted(serial)
 
     def serial_at(self, host: str) -> str | None:
-        """The box at an address."""
+        """Return the serial number of the box at an address."""
         return next((serial for serial, box in self.boxes.items() if box.host == host), None)
 
     def _sent(self, data: bytes, source: Address, to: Address) -> None:
@@ -327,7 +327,7 @@ class BoxHouse(Scene):
                 (watch.status_arrived if theirs is None else watch.server_answered)(serial, data)
 
     def _concerned(self, data: bytes, source: Address, to: Address) -> str | None:
-        """The box whose status reaches us, or on whose line an answer of the maker's server arrives."""
+        """Return the box of a datagram: its own status, or an answer of the manufacturer's server on its socket."""
         home = self.home
         if home is None or home.dead:
             return None
@@ -394,26 +394,26 @@ class BoxHouse(Scene):
         )
 
     async def open(self) -> None:
-        """The boxes and the maker's server begin."""
+        """Start the boxes and the manufacturer's server."""
         await self.maker.start(MAKERS_SERVER[1])
         for box in self.boxes.values():
             box.start()
 
     async def close(self) -> None:
-        """They end."""
+        """Stop the boxes and the manufacturer's server."""
         for box in self.boxes.values():
             box.stop()
         await self.maker.stop()
 
     async def trouble(self, trouble: BoxIssue) -> None:
-        """Something is wrong with the maker's server from now on, or nothing any more."""
+        """Set the issue of the manufacturer's server from now on, or none."""
         self.note(f"server: {trouble}")
         self.counts.events[f"server {trouble}"] += 1
         await self.maker.set_trouble(trouble)
 
 
 def random_windows(random: Random) -> Schedule:
-    """No windows, a night for every day, or one for the weekend and another for the other days."""
+    """Return no windows, a night for every day, or one night for the weekend and another for other days."""
     night = Day(start=random.choice([1290, 1320, 1380]), end=random.choice([300, 360]))
     noon = Day(start=random.choice([0, 660]), end=random.choice([900, 1440]))
     return random.choice(
@@ -423,7 +423,7 @@ def random_windows(random: Random) -> Schedule:
 
 
 def car_of(random: Random) -> Car:
-    """Some car."""
+    """Return a random car."""
     return Car(
         wants_kwh=random.choice([0.0, 0.4, random.uniform(2, 50), random.uniform(2, 50)]),
         max_amperes=random.choice([10, 16, 32, 40]),
@@ -433,7 +433,7 @@ def car_of(random: Random) -> Car:
 
 
 def charges(box: NetworkBox) -> bool:
-    """Whether it says so."""
+    """Return True if the box reports that it charges."""
     return box.state is State.CHARGING
 
 

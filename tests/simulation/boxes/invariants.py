@@ -1,6 +1,6 @@
-"""The invariants for boxes, watched from outside: at the datagrams, at the wire that feeds the boxes, at what is shown.
+"""The invariants for boxes, observed from outside: at the datagrams, the circuit of the boxes, and the snapshots.
 
-They look at every datagram and at every change of what is drawn; the rules in them are written anew, by
+The invariants check every datagram and every change of current. Their rules are written independently, from
 docs/protocols/juicebox.md.
 """
 
@@ -29,13 +29,13 @@ from tests.simulators.wallbox_payloads import JsonObject
 
 MINUTE = 60.0
 SETTLED = 60.0
-"""Seconds after which whatever was going on between a box and us is over."""
+"""Seconds after which any exchange between a box and us is over."""
 LIVE_AGE = 120.0
 LONGEST_UNSERVED = 120.0
 UNDISTURBED = 900.0
-"""Seconds after which a box that fell back to its stored limit has surely been told again what to do."""
+"""Seconds after which a box that fell back to its offline current has surely got a command again."""
 GUARD = 330.0
-"""Seconds by which a start or a stop may be late for the sake of cars that latch, and the next status."""
+"""Seconds by which a start or a stop may be late: the guard time for cars that latch, and the next status."""
 
 
 class Ceiling(BoxWatch):
@@ -52,7 +52,7 @@ class Ceiling(BoxWatch):
 
 @dataclass(slots=True)
 class Load:
-    """What is drawn from one change to the next: `alone` are the boxes that nobody has told what to draw."""
+    """The currents between two changes: `alone` are the boxes without a command."""
 
     since: float
     drawn: float
@@ -62,9 +62,9 @@ class Load:
 
 
 class GroupLimit(BoxWatch):
-    """The boxes of a load group never draw more together than its limit, unless stored values make that impossible.
+    """The boxes of a load group never draw more than its limit together, unless offline currents make that impossible.
 
-    Then a repair says so before. Seconds above it are counted by what led to them; all others are a violation.
+    In that case a repair says so before. Such seconds are counted by cause; all other seconds are a violation.
     """
 
     name = "load group"
@@ -120,7 +120,7 @@ class GroupLimit(BoxWatch):
 
 
 class Masters(BoxWatch):
-    """I10: a box that we keep gets an answer to each status at once; it is never left unserved; never two masters."""
+    """I10: a box that we serve gets an answer to each status at once; no box is unserved or has two masters."""
 
     name = "I10"
 
@@ -183,10 +183,10 @@ class Masters(BoxWatch):
 
 
 class Relay(BoxWatch):
-    """In relay each command of the server passes at once, with as much of its current as is permitted here.
+    """In relay, each command of the server passes at once, with its current reduced to the permitted current.
 
-    That is no more than the limits and the user's current, and 0 for a pause or where less than 6 A are left. All else
-    of the command passes as it is; only a stored limit above the wire rating may be another one (which one: I11).
+    That is at most the limits and the user's current, and 0 for a pause or below 6 A. The rest of the command is
+    unchanged, except an offline current above the wire rating (its replacement: I11).
     """
 
     name = "relay"
@@ -206,7 +206,7 @@ class Relay(BoxWatch):
         sent_at = next((at for at, message in sent if message == data), -inf)
         if sent_at >= self._newest.get(serial, -inf):
             self._newest[serial] = sent_at
-            self._ours[serial] = False  # one that a newer status overtook begins nothing: it may be dropped
+            self._ours[serial] = False  # a command overtaken by a newer status has no effect: it may be dropped
 
     @override
     def commanded(self, sent: Sent) -> None:
@@ -246,7 +246,7 @@ class Relay(BoxWatch):
 
 
 class StoredLimit(BoxWatch):
-    """I11: no `M` but the last known one, or one that the user confirmed; nothing of ours wears the EEPROM."""
+    """I11: `M` is the last known value or one that the user confirmed; our commands never wear the EEPROM."""
 
     name = "I11"
 
@@ -272,7 +272,7 @@ class StoredLimit(BoxWatch):
         of_server = theirs.stored if isinstance(theirs, Command) else None
         wire_rating = house.configs[serial].wire_rating or 0
         known = {self._passed.get(serial, house.boxes[serial].stored), house.boxes[serial].stored}
-        bound = max(wire_rating, self._passed.get(serial, inf))  # the server's first passes whatever it is
+        bound = max(wire_rating, self._passed.get(serial, inf))  # the first value of the server passes in any case
         if (stored == of_server and stored <= bound) or stored == house.confirmed.get(serial):
             self._passed[serial] = stored
         elif stored not in known:
@@ -290,7 +290,7 @@ class StoredLimit(BoxWatch):
 
 
 class Pauses(BoxWatch):
-    """A pause holds in both modes, over restarts, until the user starts, overrides, or the car leaves."""
+    """A pause holds in both modes and after restarts, until the user starts or overrides, or the car leaves."""
 
     name = "pause"
 
@@ -313,7 +313,7 @@ class Pauses(BoxWatch):
             self._since.setdefault(serial, self.house.now)
 
     def touched(self, serial: str) -> None:
-        """The user does something that may end a pause."""
+        """Record an action of the user that may end a pause."""
         self._touched_at[serial] = self.house.now
 
     @override
@@ -326,7 +326,7 @@ class Pauses(BoxWatch):
 
 
 class Windows(BoxWatch):
-    """While we keep a box the user's windows rule, if he has any; an override goes before them, in relay too."""
+    """While we serve a box, the user's windows apply, if any; an override has priority, in relay too."""
 
     name = "windows"
 
@@ -336,7 +336,7 @@ class Windows(BoxWatch):
         self._open_since: dict[str, float] = {}
         self._overridden_since: dict[str, float] = {}
         self._held_since: dict[str, float] = {}
-        """Since when a box is told not to charge though the user's override is shown as applied."""
+        """Since when a box has a command not to charge although the user's override is shown as applied."""
 
     @override
     def journal_saved(self, serial: str, before: JsonObject | None, after: JsonObject | None) -> None:
@@ -399,7 +399,7 @@ class Windows(BoxWatch):
 
 
 class Shown(BoxWatch):
-    """I2 and I3: configuration stays, live values go with their age, energy never falls.
+    """I2 and I3: configuration stays, live values expire at their age, energy never falls.
 
     See docs/design.md, section 4.2.
     """
@@ -419,7 +419,7 @@ class Shown(BoxWatch):
 
     @override
     def killed(self) -> None:
-        self._unit_known.clear()  # perhaps it was not saved yet
+        self._unit_known.clear()  # possibly not saved yet
 
     @override
     def status_arrived(self, serial: str, data: bytes) -> None:
@@ -457,12 +457,12 @@ class Shown(BoxWatch):
 
 
 class Foreign(BoxWatch):
-    """I9: what comes from elsewhere changes nothing and gets no answer. The stranger asks for the comparison."""
+    """I9: datagrams from strangers change nothing and get no answer. The `Strangers` process calls `compare`."""
 
     name = "I9"
 
     def unharmed(self) -> object:
-        """All that a datagram could change."""
+        """Return everything that a datagram could change."""
         home = self.house.home
         if home is None or home.dead:
             return None
@@ -482,7 +482,7 @@ class Foreign(BoxWatch):
         }
 
     def compare(self, before: object, after: object, data: bytes, answered: bool) -> None:
-        """Fail where a foreign datagram did something."""
+        """Fail if a foreign datagram had an effect."""
         if before != after:
             self.fail(f"a foreign datagram changed something: {data[:80]!r}")
         if answered:
@@ -490,7 +490,7 @@ class Foreign(BoxWatch):
 
 
 class BoxesStopped(BoxWatch):
-    """I13: a run that ends leaves no socket."""
+    """I13: an ended run leaves no open socket."""
 
     name = "I13"
 

@@ -6,7 +6,7 @@ from tests.simulators.juicebox_server import Schedule
 
 
 def label_of_car(car: Car) -> str:
-    """Return what a car takes, and its moods."""
+    """Return the current that a car takes, and its special behavior."""
     return (
         f"{car.wants_kwh} kWh, {car.max_amperes} A, "
         f"ready {car.ready}, awake when full {car.awake_when_full}, latches {car.latches}"

@@ -1,4 +1,4 @@
-"""A network of datagrams without sockets: what is sent is there in the next turn of the loop, the same in every run."""
+"""A network of datagrams without sockets: a datagram arrives in the next loop iteration, equally in every run."""
 
 import asyncio
 from collections import deque
@@ -20,11 +20,11 @@ from tests.simulators.juicebox_wire import Command
 
 FIRST_PORT = 20_000
 QUIET_ROUNDS = 3
-"""Rounds of the loop with nothing to do after which nothing will happen by itself: there are no sockets to wait for."""
+"""Idle iterations of the loop after which nothing happens by itself: there are no sockets to wait for."""
 
 
 class QuietClock(VirtualClock):
-    """The virtual clock where nothing comes from outside of the process."""
+    """The virtual clock of a process without input from outside."""
 
     @override
     async def settle(self) -> None:
@@ -36,7 +36,7 @@ class QuietClock(VirtualClock):
 
 
 class Endpoint:
-    """What looks like a socket of datagrams, as far as the listener and the simulated boxes use one."""
+    """A replacement for a datagram socket, with the methods that the listener and the simulated boxes use."""
 
     def __init__(self, network: Network, address: Address) -> None:
         self.address = address
@@ -45,35 +45,35 @@ class Endpoint:
         self._queue: deque[tuple[bytes, Address]] = deque()
 
     def sendto(self, data: bytes, to: Address) -> int:
-        """Send. Raises OSError."""
+        """Send a datagram. Raises OSError."""
         if self._network.endpoints.get(self.address) is not self:
             raise OSError("closed")
         self._network.send(data, self.address, to)
         return len(data)
 
     def recvfrom(self, _size: int) -> tuple[bytes, Address]:
-        """The next datagram. Raises BlockingIOError."""
+        """Return the next datagram and its source. Raises BlockingIOError."""
         if not self._queue:
             raise BlockingIOError
         return self._queue.popleft()
 
     def arrive(self, data: bytes, source: Address) -> None:
-        """A datagram is there."""
+        """Receive a datagram."""
         self._queue.append((data, source))
         if self.readable is not None:
             self.readable()
 
     def getsockname(self) -> Address:
-        """Where it is bound."""
+        """Return the bound address."""
         return self.address
 
     def close(self) -> None:
-        """Give the address free."""
+        """Free the address."""
         self._network.endpoints.pop(self.address, None)
 
 
 class Transport(asyncio.DatagramTransport):
-    """The same with a protocol."""
+    """A datagram transport of this network, with a protocol."""
 
     def __init__(self, network: Network, address: Address, protocol: Any, peer: Address | None) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Transport(asyncio.DatagramTransport):
             asyncio.get_running_loop().call_soon(self._protocol.error_received, ConnectionRefusedError())
 
     def arrive(self, data: bytes, source: Address) -> None:
-        """A datagram is there; a connected socket hears its peer only."""
+        """Receive a datagram; a connected socket accepts datagrams of its peer only."""
         if self.peer is None or source == self.peer:
             self._protocol.datagram_received(data, source)
 
@@ -102,7 +102,7 @@ class Transport(asyncio.DatagramTransport):
 
 
 class Network:
-    """All addresses. `sent` hears of each datagram, `arriving` and `arrived` before and after each that arrives."""
+    """All addresses. `sent` is called for each datagram, `arriving` and `arrived` before and after each arrival."""
 
     def __init__(self) -> None:
         self.endpoints: dict[Address, Endpoint | Transport] = {}
@@ -113,13 +113,13 @@ class Network:
         self._next_port = FIRST_PORT
 
     def bind(self, host: str, port: int = 0) -> Endpoint:
-        """A new endpoint; port 0 takes a free one."""
+        """Return a new endpoint; port 0 takes a free port."""
         endpoint = Endpoint(self, self._free(host, port))
         self.endpoints[endpoint.address] = endpoint
         return endpoint
 
     def send(self, data: bytes, source: Address, to: Address) -> bool:
-        """Carry a datagram; whether anybody is there."""
+        """Carry a datagram; return True if the address exists."""
         self.sent(data, source, to)
         if to not in self.endpoints:
             return False
@@ -140,7 +140,7 @@ class Network:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """With this network in the place of sockets, in the running loop."""
+        """Replace the sockets of the running loop by this network within the block."""
         loop = asyncio.get_running_loop()
         resolver = NameService(self)
 
@@ -174,7 +174,7 @@ HOME = "192.168.178.2"
 
 
 class NameService(Resolver):
-    """Knows that every name is the maker's server, unless names cannot be looked up now."""
+    """A resolver that returns the manufacturer's server for every name, unless lookups fail now."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -192,9 +192,9 @@ class NetworkBox(JuiceBox):
 
     network: Network = field(default_factory=Network)
     boots: Callable[[str], None] = lambda _serial: None
-    """Is told of each start."""
+    """A callback for each start."""
     writing: Callable[[str, Command], None] = lambda _serial, _order: None
-    """Is told of each command that its EEPROM was written for."""
+    """A callback for each command that made the box write its EEPROM."""
 
     @override
     def _boot(self) -> None:

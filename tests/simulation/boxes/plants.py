@@ -1,4 +1,4 @@
-"""Known defects of what serves the boxes, to be switched on: the simulation of the boxes must catch each of them."""
+"""Known defects of our service for boxes that a test can switch on: the simulation must catch each of them."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -147,7 +147,7 @@ def _relay_lowers(stack: ExitStack) -> None:
 
 
 def _last_safe_repeated(stack: ExitStack) -> None:
-    """As it was once: where a limit of the server's is too high, the box is told the last safe current again."""
+    """Restore an old defect: when the server's limit is too high, the box gets the last safe current again."""
     real = Box._permitted
     safe: dict[str, int] = {}
 
@@ -191,4 +191,4 @@ PLANTS: dict[str, tuple[str, str, Callable[[ExitStack], None]]] = {
     "any-stored-relayed": ("I11", "the server's stored limit passes however high it is", _any_stored_relayed),
     "relay-lowers": ("relay", "the server's commands are lowered", _relay_lowers),
 }
-"""By name: the invariant that must catch it, what is wrong, and how it is put in."""
+"""Defects by name: the invariant that must catch the defect, its description, and the patch."""

@@ -1,4 +1,4 @@
-"""What happens to the house with boxes, each thing by its own seeded dice."""
+"""Events of the house with boxes, each kind by its own seeded dice."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -31,15 +31,15 @@ POINTS = (
 
 
 class Process(happenings.Process[BoxHouse]):
-    """Something that happens to the house with boxes."""
+    """A source of events for the house with boxes."""
 
     def some_box(self) -> NetworkBox:
-        """Any of the boxes."""
+        """Return any of the boxes."""
         return self.house.boxes[self.random.choice(list(self.house.boxes))]
 
 
 class Weather(Process):
-    """The maker's server fails in every way, for seconds or hours, and comes back."""
+    """The manufacturer's server fails in every way, for seconds or hours, and comes back."""
 
     label = "Weather"
     bad = False
@@ -78,7 +78,7 @@ class Weather(Process):
 
 
 class Owner(Process):
-    """Somebody acts in the maker's app."""
+    """The owner acts in the manufacturer's app."""
 
     label = "Owner"
 
@@ -115,7 +115,7 @@ class Owner(Process):
 
 
 class Lines(Process):
-    """Datagrams are lost, doubled, delayed and spoilt; boxes lose their network, or open another port."""
+    """Datagrams are lost, duplicated, delayed and damaged; boxes lose their network, or open another port."""
 
     label = "Lines"
 
@@ -213,7 +213,7 @@ class User(Process):
         return self.wait(1)
 
     async def act(self, serial: str) -> None:
-        """Do one thing."""
+        """Perform one random action."""
         random = self.random
         deeds: list[tuple[Callable[[str], Awaitable[None]], int]] = [
             (self._override, 8),
@@ -272,7 +272,7 @@ class User(Process):
         await self.house.set_limit(limit)
 
     async def _stored(self, serial: str) -> None:
-        """He has another stored limit written, or says what it is."""
+        """Confirm another offline current to be written, or enter the present one."""
         house, home, amps = self.house, self.house.home, self.random.choice([6, 8, 10, 13, 16])
         if home is None or home.dead:
             return
@@ -324,7 +324,7 @@ class Operator(Process, happenings.Operator[BoxHouse]):
 
 
 class Strangers(Process):
-    """Somebody else in the network sends what boxes and servers send, or nonsense."""
+    """A stranger in the network sends datagrams like those of boxes and servers, or nonsense."""
 
     label = "Strangers"
 
@@ -367,22 +367,22 @@ class Strangers(Process):
 
 
 def _copy(box: NetworkBox) -> bytes:
-    """The last status of a box."""
+    """Return the last status of a box."""
     return next((data for _, data in reversed(box.sent) if b":DBG," not in data), b"")
 
 
 def _spoilt(data: bytes, random: Random) -> bytes:
-    """With one figure of the limit or the energy changed, and the checksum as it was."""
+    """Return a status with one digit of the limit or the energy changed, and the old checksum."""
     while True:
         place = random.randrange(len(data) // 2, len(data) - 6)
         other = b"7" if data[place : place + 1] != b"7" else b"3"
         spoilt = data[:place] + other + data[place + 1 :]
-        if wire.read_status(spoilt) is None:  # one in forty thousand has that checksum too
+        if wire.read_status(spoilt) is None:  # rarely, the changed status has the same checksum
             return spoilt
 
 
 def replace_serial(data: bytes, serial: str) -> bytes:
-    """The same status of another box, with a good checksum."""
+    """Return the same status for another box, with a valid checksum."""
     body = serial.encode() + data[data.index(b":") : data.index(b"!")]
     return body + b"!" + wire.checksum(body) + b":"
 
