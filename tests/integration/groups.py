@@ -63,7 +63,7 @@ async def add_group(
 
 async def add_earlier_group(house: House, limit: float, *serials: str) -> ConfigEntry:
     """Add a load group as an earlier version could, which accepted any limit of at least 6 A."""
-    entry = MockConfigEntry(
+    entry: Any = MockConfigEntry(
         domain=DOMAIN,
         title="Garage circuit",
         unique_id=uuid4().hex,
@@ -78,7 +78,8 @@ async def add_earlier_group(house: House, limit: float, *serials: str) -> Config
     entry.add_to_hass(house.hass)
     assert await house.hass.config_entries.async_setup(entry.entry_id)
     await house.hass.async_block_till_done()
-    return entry
+    added: ConfigEntry = entry
+    return added
 
 
 def group_state(house: House, entry: ConfigEntry, key: str) -> State:
