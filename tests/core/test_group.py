@@ -1258,7 +1258,10 @@ class GroupMachine(RuleBasedStateMachine):
             if amps > member.shown_amps:
                 if amps > member.group_room():
                     return
-                self.judge_share(member, amps)
+                others = [each for each in cast(Circuit, self.bench).members if each is not member]
+                left = self.bound - sum(self.counted(each, each.group_share or 0.0) for each in others)
+                if amps > left:
+                    self.failures.append(f"{member.key} permitted {amps} A although the others leave {left} A")
             member.reachable, member._unseen = max(member.reachable, amps), True
             if not member.drops:
                 member.amps = float(amps)

@@ -398,3 +398,15 @@ async def test_share_survives_restart() -> None:
         member.group_share = None
     bench.group = bench.new_group()
     assert second.group_share == 10
+
+
+async def test_member_without_car_that_refuses_lower_current_counts_with_its_setting() -> None:
+    bench = circuit(32, 10, 10, keys=(C, D))
+    first, second = bench.members
+    first.car = False
+    await bench.poll_minutes(5)
+    first.errors = [NotAllowed("refused")] * 1000
+    first.amps = 30
+    await bench.poll_minutes(3)
+    assert (first.paused, second.group_room()) == (False, 2), "its car would draw 30 A"
+    assert second.paused

@@ -82,7 +82,7 @@ class MeasuredExcess:
         if setting != self._setting:
             self._setting = setting
             self._restart()
-        if measured is None or measured[1] <= self._last_at:
+        if measured is None or measured[1] < self._last_at:
             return
         amps, at = measured
         self._last_at = at

@@ -167,10 +167,12 @@ class MemberState:
 
         A member that only a pause lowers draws nothing while paused; as little as a car can where anybody may start it.
         """
-        is_held = self.is_idle and not self.in_flight and (not self.is_adjustable or self.defies)
-        if is_held and self.start_preventable:
+        is_idle = self.is_idle and not self.in_flight
+        if is_idle and not self.is_adjustable and self.start_preventable:
             return 0.0
-        return MINIMUM_CURRENT if is_held and self.status is Status.PAUSED else self.possible_current
+        if is_idle and self.status is Status.PAUSED and (self.defies or not self.is_adjustable):
+            return 0.0 if self.start_preventable else MINIMUM_CURRENT
+        return self.possible_current
 
     @property
     def counted_current(self) -> float:
