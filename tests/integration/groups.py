@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from homeassistant.config_entries import SOURCE_USER, ConfigEntry, ConfigFlowResult
 from homeassistant.core import State
 from homeassistant.data_entry_flow import FlowResultType
 from homeassistant.helpers import entity_registry as er
+from pytest_homeassistant_custom_component.common import MockConfigEntry
 
 from custom_components.chargekeeper.const import DOMAIN
 from tests.simulators.world import State as WorldState
 
-from .conftest import House
+from .conftest import CHARGING, FREE, WAITING, House
+
+names = {FREE: "Garage", WAITING: "Driveway", CHARGING: "Carport"}
 
 
 async def submit(house: House, form: ConfigFlowResult, data: Mapping[str, object]) -> ConfigFlowResult:
@@ -55,6 +59,27 @@ async def add_group(
     await house.hass.async_block_till_done()
     entry: ConfigEntry = result["result"]
     return entry
+
+
+async def add_earlier_group(house: House, limit: float, *serials: str) -> ConfigEntry:
+    """Add a load group as an earlier version could, which accepted any limit of at least 6 A."""
+    entry: Any = MockConfigEntry(
+        domain=DOMAIN,
+        title="Garage circuit",
+        unique_id=uuid4().hex,
+        data={
+            "kind": "load_group",
+            "limit": limit,
+            "members": [
+                {"maker": "wallbox", "serial": serial, "name": names[serial], "weight": 1.0} for serial in serials
+            ],
+        },
+    )
+    entry.add_to_hass(house.hass)
+    assert await house.hass.config_entries.async_setup(entry.entry_id)
+    await house.hass.async_block_till_done()
+    added: ConfigEntry = entry
+    return added
 
 
 def group_state(house: House, entry: ConfigEntry, key: str) -> State:

@@ -10,8 +10,9 @@ import pytest
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.core.model import CHARGING_CURRENT, WIRE_RATING, Maker
 
+from .boxes import FIRST, SECOND, BoxHouse
 from .conftest import CHARGING, FREE, WAITING, House
-from .groups import add_group, answer_all, answers, begin, submit
+from .groups import add_earlier_group, add_group, answer_all, answers, begin, submit
 
 SLUGS = {serial: f"wallbox_{serial}" for serial in (FREE, WAITING, CHARGING)}
 
@@ -172,26 +173,39 @@ async def test_chargers_of_the_same_name_shown_with_their_serials(house: House) 
     assert list(fields(form)) == [f"Charger ({FREE})", f"Charger ({CHARGING})"]
 
 
-async def test_limit_too_small_for_all_members_explained_and_accepted(house: House) -> None:
+async def test_limit_refused_below_what_chargers_draw_that_anybody_can_start(house: House) -> None:
     await live_in(house)
-    form = await choose(house, await at_members(house, 13), WAITING, FREE, CHARGING)
-    form = await submit(house, form, {"Driveway": 1, "Garage": 1, "Carport": 1})
-    assert form["step_id"] == "pausing"
-    assert form["description_placeholders"] == {
-        "limit": "13",
-        "places": "2",
-        "order": "Driveway, Garage, Carport",
-    }
-    form = await submit(house, form, {})
-    assert (form["step_id"], form["errors"]) == ("offline_currents", {})
-    assert form["description_placeholders"] == {"limit": "13", "excess": "6"}
-    assert fields(form) == {"accept": False}
-    form = await submit(house, form, {})
-    assert form["errors"] == {"accept": "offline_excess"}
-    assert house.shared_state.groups == {}
-    result = await submit(house, form, {"accept": True})
+    form = await at_members(house, 13)
+    form = await choose(house, form, WAITING, FREE, CHARGING)
+    assert (form["step_id"], form["errors"]) == ("load_group", {"limit": "limit_too_low"})
+    assert form["description_placeholders"] == {"lowest": "18"}
+    assert fields(form) == {"name": "Garage circuit", "limit": 13}
+    form = await submit(house, form, {"name": "Garage circuit", "limit": 17.9})
+    assert fields(form) == {"members": [SLUGS[serial] for serial in (WAITING, FREE, CHARGING)]}, "chosen before"
+    form = await choose(house, form, WAITING, FREE, CHARGING)
+    assert form["errors"] == {"limit": "limit_too_low"}
+    form = await submit(house, form, {"name": "Garage circuit", "limit": 18})
+    form = await choose(house, form, WAITING, FREE, CHARGING)
+    result = await submit(house, form, {"Driveway": 1, "Garage": 1, "Carport": 1})
     assert result["type"] is FlowResultType.CREATE_ENTRY
     assert [entry["serial"] for entry in result["result"].data["members"]] == [WAITING, FREE, CHARGING]
+
+
+async def test_limit_accepted_once_fewer_chargers_are_chosen(house: House) -> None:
+    await live_in(house)
+    form = await choose(house, await at_members(house, 13), WAITING, FREE, CHARGING)
+    form = await submit(house, form, {"name": "Garage circuit", "limit": 13})
+    form = await choose(house, form, WAITING, FREE)
+    assert form["step_id"] == "weights"
+
+
+async def test_limit_of_earlier_group_refused_on_reconfigure(house: House) -> None:
+    await live_in(house)
+    entry = await add_earlier_group(house, 13, FREE, WAITING, CHARGING)
+    form = await submit(house, await reconfigure(house, entry), {"name": "Garage circuit", "limit": 13})
+    form = await choose(house, form, FREE, WAITING, CHARGING)
+    assert form["errors"] == {"limit": "limit_too_low"}
+    assert form["description_placeholders"] == {"lowest": "18"}
 
 
 async def test_load_group_changed_by_reconfigure(house: House) -> None:
@@ -248,3 +262,29 @@ async def test_account_flow_ignores_load_group_entries(house: House) -> None:
     form = await house.begin_flow()
     result = await submit(house, form, house.credentials())
     assert result["reason"] == "already_configured"
+
+
+async def test_limit_too_small_for_all_boxes_explained_and_accepted(box_house: BoxHouse) -> None:
+    await box_house.add()
+    box_house.power_up(SECOND)
+    await box_house.pass_time(62)
+    [offer] = box_house.offers()
+    await box_house.submit(offer, {"name": "Yard", "wire_rating": 32, "in_maker_load_group": "no"})
+    await box_house.pass_time(400)
+    flow = box_house.hass.config_entries.flow
+    form: Any = await flow.async_init(DOMAIN, context={"source": "user"})
+    form = await box_house.submit(form, {"next_step_id": "load_group"})
+    form = await box_house.submit(form, {"name": "Circuit", "limit": 8})
+    form = await box_house.submit(form, {"members": [f"juicebox_{serial}" for serial in (FIRST, SECOND)]})
+    form = await box_house.submit(form, {"Garage": 1, "Yard": 1})
+    assert form["step_id"] == "pausing", "boxes are held at 0 A, so that 6 A are enough"
+    assert form["description_placeholders"] == {"limit": "8", "places": "1", "order": "Garage, Yard"}
+    form = await box_house.submit(form, {})
+    assert (form["step_id"], form["errors"]) == ("offline_currents", {})
+    assert form["description_placeholders"] == {"limit": "8", "excess": "24"}
+    assert fields(form) == {"accept": False}
+    form = await box_house.submit(form, {})
+    assert form["errors"] == {"accept": "offline_excess"}
+    assert box_house.shared_state.groups == {}
+    result = await box_house.submit(form, {"accept": True})
+    assert result["type"] is FlowResultType.CREATE_ENTRY

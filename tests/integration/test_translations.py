@@ -35,6 +35,7 @@ from custom_components.chargekeeper.ha.errors import (
 from custom_components.chargekeeper.ha.issues import (
     ADDRESS_GONE,
     CLOUD_LOST,
+    GROUP_LIMIT_TOO_LOW,
     GROUP_MEMBER_MISSING,
     LINK_BROKEN,
     OTHER_INTEGRATION,
@@ -146,6 +147,7 @@ def test_texts_use_only_the_placeholders_available() -> None:
         "config.progress.wait": {"address", "ports"},
         "config.flow_title": {"name"},
         "config.error.port_busy": {"port"},
+        "config.error.limit_too_low": {"lowest"},
         "config.error": {"retry", "charger"},
         "entity.sensor.share": {"charger"},
         "options.step.load_group_limit": {"charger"},
@@ -174,6 +176,7 @@ def test_texts_use_only_the_placeholders_available() -> None:
         "issues.other_integration": {"entry"},
         "issues.group_member_missing": {"charger", "group"},
         "issues.stored_above_group": {"group", "limit", "excess", "stored"},
+        "issues.group_limit_too_low": {"group", "limit", "lowest", "overrun"},
         "issues.cloud_lost": {"since", "chargers"},
         "issues.unsafe_server": {"charger", "asked", "limit"},
         "issues.unsafe_stored": {"charger", "asked_offline", "wire", "offline"},
@@ -194,6 +197,7 @@ def test_texts_use_only_the_placeholders_available() -> None:
 def test_every_error_of_the_flow_has_a_text_and_every_text_an_error() -> None:
     keys = {key for keys in FLOW_ERRORS.values() for key in keys.values()} | set(FLOW_UNLISTED.values())
     of_groups = {"name_missing", "no_members", "member_twice", "member_in_group", "member_unknown", "offline_excess"}
+    of_groups |= {"limit_too_low"}
     of_boxes = {"bad_port", "port_busy", "bad_address", "bad_resolver", "upstream_unknown", "upstream_loop"}
     of_boxes |= {"window_incomplete", "window_empty", *juicebox_box.REQUIRED_ANSWERS.values()}
     of_boxes |= {"juicenet_incomplete", "juicenet_token", "juicenet_unreachable"}
@@ -261,7 +265,7 @@ def test_steps_errors_and_aborts_of_the_juicenet_flow_match_their_texts() -> Non
 def test_every_issue_has_a_text_and_every_text_an_issue() -> None:
     issues = {issue.value for issue in (*ChargerIssue, *BoxIssue)} | {PORT_BUSY, ADDRESS_GONE, TOKEN_REFUSED}
     others = {OTHER_INTEGRATION, GROUP_MEMBER_MISSING, STORED_ABOVE_GROUP, CLOUD_LOST, LINK_BROKEN}
-    assert set(TEXTS["issues"]) == issues | others | {POWER_OFF, OVERRIDE_BY_HAND}
+    assert set(TEXTS["issues"]) == issues | others | {GROUP_LIMIT_TOO_LOW, POWER_OFF, OVERRIDE_BY_HAND}
 
 
 def test_every_connection_preference_has_a_text() -> None:

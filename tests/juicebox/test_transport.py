@@ -488,7 +488,10 @@ async def test_charging_current_shows_after_command_was_sent(make_site: MakeSite
     assert (rig.snapshot.value(CHARGING_CURRENT), rig.snapshot.effective_limit) == (10, 10)
     assert await rig.charger.command(SetCurrent(10)) is Outcome.VERIFIED
     with pytest.raises(UnsafeRequest, match="above_ceiling"):
-        await rig.udp.execute(SetCurrent(33), patience=5)
+        await rig.charger.command(SetCurrent(33))
+    await rig.udp.execute(SetCurrent(33), patience=5)
+    await site.clock.advance(30)
+    assert site.box.allowed == 32, "the ceiling bounds every answer"
     await rig.stop()
 
 

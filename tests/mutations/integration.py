@@ -4,6 +4,13 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        name="group-limit-too-low-accepted",
+        at="flows.load_group:LoadGroupSteps.async_step_members",
+        find="self._limit < (lowest := self._spec().lowest_limit)",
+        put="(lowest := 0) and self._limit < lowest",
+        tests=("tests/integration/test_load_group_flow.py", "-k", "limit_refused"),
+    ),
+    Mutation(
         name="power-off-not-noted-first",
         at="linked.power_cycle:PowerCycle.begin",
         find="await self._write()",

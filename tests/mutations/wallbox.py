@@ -4,6 +4,20 @@ from tests.mutations.mutation import Mutation
 
 MUTATIONS = (
     Mutation(
+        name="negative-setting-kept",
+        at="wallbox.mapping:_put_setting",
+        find="answer.setting_is_unreadable",
+        put="False",
+        tests=("tests/wallbox/test_unreadable.py",),
+    ),
+    Mutation(
+        name="unreadable-house-limit-lifted",
+        at="wallbox.mapping:_put_config",
+        find="config.home_sharing is False or config.icp_max_current == 0",
+        put="not config.home_sharing or not config.icp_max_current",
+        tests=("tests/wallbox/test_unreadable.py",),
+    ),
+    Mutation(
         name="evidence-is-request-time",
         at="wallbox.transport:WallboxCloudTransport._record_sync",
         find="local_timestamp(synced, Timestamp.of(self._clock), self._account.cloud_now - self._clock.now())",

@@ -24,7 +24,9 @@ from custom_components.chargekeeper.core.model import (
     LATEST_FIRMWARE,
     LIFETIME_ENERGY,
     LOCKED,
+    NOMINAL_VOLTAGE,
     OCPP,
+    PHASES,
     POWER,
     PROBLEM,
     ROLE,
@@ -224,6 +226,7 @@ def test_full_status_becomes_readings() -> None:
         194,
         config=config,
         charging_power=7.2,
+        phases=1,
         max_available_power=25.0,
         added_energy=4.75,
         charging_time=60.0,
@@ -246,8 +249,15 @@ def test_full_status_becomes_readings() -> None:
         FIRMWARE.key: "6.7.43",
         LATEST_FIRMWARE.key: "6.7.43",
         TIME_ZONE.key: "Europe/Berlin",
+        PHASES.key: 1,
+        NOMINAL_VOLTAGE.key: 230.0,
         OCPP.key: True,
     }
+
+
+def test_nominal_voltage_follows_time_zone() -> None:
+    readings = of_status(161, config=ConfigData(time_zone="America/New_York"))
+    assert readings.value(NOMINAL_VOLTAGE) == 240
 
 
 def test_missing_fields_yield_no_readings() -> None:

@@ -33,7 +33,7 @@ class CachingTransport(Transport):
     def listen(self, listener: TransportListener) -> Callable[[], None]:
         self._listener = listener
         self._forget_after_divergence()
-        if self._known or self._known.retracted:
+        if self._known or self._known.retracted or self._known.unreadable:
             listener.readings_received(self, self._known)
 
         def remove() -> None:
@@ -57,9 +57,11 @@ class CachingTransport(Transport):
         for prop, reading in readings.items():
             self._known.put(prop, reading)
             self._known.retracted.pop(prop.key, None)
+            self._known.unreadable.pop(prop.key, None)
         for key, at in readings.retracted.items():
             self._known.discard(key)
             self._known.retracted[key] = at
+        self._known.unreadable.update(readings.unreadable)
         if self._listener is not None:
             self._listener.readings_received(self, readings)
 

@@ -235,6 +235,8 @@ ROLE = Property("role", ReadingClass.CONFIG, Role)
 CURRENCY = Property("currency", ReadingClass.CONFIG, str)  # ISO 4217
 TIME_ZONE = Property("time_zone", ReadingClass.CONFIG, str)  # IANA name
 OCPP = Property("ocpp", ReadingClass.CONFIG, bool)  # a central system commands the charger
+PHASES = Property("phases", ReadingClass.CONFIG, float)  # number of phases on which the charger is connected
+NOMINAL_VOLTAGE = Property("nominal_voltage", ReadingClass.CONFIG, float)  # V, of the mains; not measured
 
 PROPERTIES: Mapping[str, Property[object]] = {
     p.key: cast("Property[object]", p)
@@ -244,7 +246,7 @@ PROPERTIES: Mapping[str, Property[object]] = {
         *(LIFETIME_ENERGY, SESSION_ENERGY, SESSION_COST),
         *(WIRE_RATING, UNIT_RATING, LOAD_GROUP_LIMIT, HOUSE_LIMIT, OFFLINE_CURRENT, CHARGING_CURRENT),
         LIMIT_IN_FORCE,
-        *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP),
+        *(ECO_MODE, FIRMWARE, LATEST_FIRMWARE, SCHEDULE, ROLE, CURRENCY, TIME_ZONE, OCPP, PHASES, NOMINAL_VOLTAGE),
     )
 }
 """Every property by its key."""
@@ -288,14 +290,16 @@ class Reading[T]:
 class Readings:
     """Readings by property, typed by the property.
 
-    `retracted` maps the key of a property to the monotonic time at which the property had no value.
+    Both of these map the key of a property to a monotonic time. At the time in `retracted`, the property had no value.
+    At the time in `unreadable`, a limit could not be read, so that its last value remains a bound.
     """
 
-    __slots__ = ("_by_key", "retracted")
+    __slots__ = ("_by_key", "retracted", "unreadable")
 
     def __init__(self, by_key: Mapping[str, Reading[object]] | None = None) -> None:
         self._by_key = dict(by_key or {})
         self.retracted: dict[str, float] = {}
+        self.unreadable: dict[str, float] = {}
 
     def put[T](self, prop: Property[T], reading: Reading[T]) -> None:
         """Add a reading; it replaces a reading of the same property."""
@@ -318,6 +322,10 @@ class Readings:
         """Record that the property had no value at the monotonic time `at`; older readings are void."""
         self.retracted[prop.key] = at
 
+    def keep_as_bound(self, limit: Property[float], at: float) -> None:
+        """Record that a limit could not be read at the monotonic time `at`; an older value remains, as cached."""
+        self.unreadable[limit.key] = at
+
     def remove[T](self, prop: Property[T]) -> None:
         """Remove the reading of a property."""
         self.discard(prop.key)
@@ -334,6 +342,7 @@ class Readings:
         """Return an independent copy."""
         copy = Readings(self._by_key)
         copy.retracted = dict(self.retracted)
+        copy.unreadable = dict(self.unreadable)
         return copy
 
     def __contains__[T](self, prop: Property[T]) -> bool:

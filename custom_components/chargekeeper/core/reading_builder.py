@@ -50,3 +50,9 @@ class ReadingBuilder:
         for prop in props:
             if prop not in self.readings:
                 self.readings.retract(prop, at)
+
+    def put_limit(self, limit: Property[float], amps: float | None) -> None:
+        """Add a limit in A; if it is unreadable, its last value remains a bound."""
+        self.put(limit, amps)
+        if amps is None:
+            self.readings.keep_as_bound(limit, self._seen.observed_mono)

@@ -19,7 +19,12 @@ from ..coordinator import PushCoordinator, charger_name
 from ..core.load_group.group import GroupView, LoadGroup
 from ..core.load_group.shares import GroupSpec, Key, Member
 from ..core.model import Identity, Maker
-from ..ha.issues import delete_group_issues, sync_stored_excess_issue, track_member_issues
+from ..ha.issues import (
+    delete_group_issues,
+    sync_group_limit_issue,
+    sync_stored_excess_issue,
+    track_member_issues,
+)
 from ..ha.shared_state import entry_key, get_shared_state, identities
 from ..ha.storage import EntryStores
 
@@ -74,6 +79,7 @@ async def async_setup_group(hass: HomeAssistant, entry: ConfigEntry) -> bool:
     group = await _async_open(hass, entry)
     coordinator = GroupCoordinator(hass, entry, group)
     entry.runtime_data = GroupRuntime(group=group, coordinator=coordinator, fingerprint=_fingerprint(entry))
+    sync_group_limit_issue(hass, entry, group.spec.lowest_limit, group.spec.overrun)
     entry.async_on_unload(track_member_issues(hass, entry))
     entry.async_on_unload(_track_stored_excess(hass, entry, coordinator))
     entry.async_on_unload(entry.add_update_listener(_entry_updated))

@@ -78,19 +78,22 @@ class LoadGroupSteps(UserFlow):
             user_input = {CONF_NAME: entry.title, CONF_LIMIT: entry.data[CONF_LIMIT]}
         elif not known_chargers(self.hass):
             return self.async_abort(reason="no_chargers_known")
-        schema = self.add_suggested_values_to_schema(GROUP_SCHEMA, user_input)
-        return self.async_show_form(step_id="load_group", data_schema=schema, errors=errors)
+        return self._limit_form(user_input, errors)
 
     async def async_step_members(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
         """Ask for the members, in the order in which they are served."""
         if user_input is None:
-            chosen = [] if self._reconfigured_entry is None else self._reconfigured_entry.data[CONF_MEMBERS]
-            self._labels = self._candidates(chosen)
+            present = [] if self._reconfigured_entry is None else self._reconfigured_entry.data[CONF_MEMBERS]
+            chosen = self._members or present
+            self._labels = self._candidates(present)
             return self._members_form([_slug(member_key(member)) for member in chosen])
         chosen_slugs: list[str] = user_input[CONF_MEMBERS]
         self._members = [self._member(slug) for slug in chosen_slugs]
         if (error := self._members_error()) is not None:
             return self._members_form(chosen_slugs, *error)
+        if self._limit < (lowest := self._spec().lowest_limit):
+            values = {CONF_NAME: self._name, CONF_LIMIT: self._limit}
+            return self._limit_form(values, {CONF_LIMIT: "limit_too_low"}, lowest)
         return await self.async_step_weights() if len(self._members) > 1 else await self._check_limit()
 
     async def async_step_weights(self, user_input: dict[str, Any] | None = None) -> ConfigFlowResult:
@@ -152,6 +155,17 @@ class LoadGroupSteps(UserFlow):
             return self.async_update_and_abort(entry, title=self._name, data=data)
         await self.async_set_unique_id(uuid4().hex)
         return self.async_create_entry(title=self._name, data=data)
+
+    def _limit_form(
+        self, values: Mapping[str, Any] | None, errors: dict[str, str], lowest: float = MINIMUM_CURRENT
+    ) -> ConfigFlowResult:
+        """Show the form for the name and the limit. `lowest` is the lowest possible limit in A."""
+        return self.async_show_form(
+            step_id="load_group",
+            data_schema=self.add_suggested_values_to_schema(GROUP_SCHEMA, values),
+            errors=errors,
+            description_placeholders={"lowest": f"{lowest:g}"},
+        )
 
     def _members_form(self, chosen: list[str], error: str | None = None, charger: str = "") -> ConfigFlowResult:
         options = [SelectOptionDict(value=slug, label=label) for slug, label in self._labels.items()]

@@ -30,6 +30,7 @@ OTHER_DOMAIN = "wallbox"
 OTHER_INTEGRATION = "other_integration"
 GROUP_MEMBER_MISSING = "group_member_missing"
 STORED_ABOVE_GROUP = "stored_above_group"
+GROUP_LIMIT_TOO_LOW = "group_limit_too_low"
 LINK_BROKEN = "link_broken"
 POWER_OFF = "power_off"
 OVERRIDE_BY_HAND = "override_by_hand"
@@ -245,9 +246,30 @@ def sync_stored_excess_issue(hass: HomeAssistant, entry: ConfigEntry, excess: fl
 
 
 @callback
+def sync_group_limit_issue(hass: HomeAssistant, entry: ConfigEntry, lowest: float, overrun: float) -> None:
+    """Raise the issue that a load group cannot keep its limit, or remove it.
+
+    Args:
+        hass: Home Assistant.
+        entry: the entry of the load group.
+        lowest: the lowest limit that the group can keep, in A.
+        overrun: the amperes by which the members may exceed the limit; 0 removes the issue.
+    """
+    placeholders = {
+        "group": entry.title,
+        "limit": f"{entry.data[CONF_LIMIT]:g}",
+        "lowest": f"{lowest:g}",
+        "overrun": f"{overrun:g}",
+    }
+    issue_id = f"{GROUP_LIMIT_TOO_LOW}_{entry.entry_id}"
+    _sync_issue(hass, issue_id, GROUP_LIMIT_TOO_LOW, placeholders if overrun > 0 else None)
+
+
+@callback
 def delete_group_issues(hass: HomeAssistant, entry: ConfigEntry) -> None:
     """Delete all issues of a load group and its members."""
     sync_stored_excess_issue(hass, entry, 0.0, "")
+    sync_group_limit_issue(hass, entry, 0.0, 0.0)
     _delete_member_issues(hass, entry, ())
 
 

@@ -149,13 +149,11 @@ def box_readings(box: Box, message: StatusMessage, seen: Timestamp) -> Readings:
     builder.put(POWER_FACTOR, message.power_factor)
     builder.put(LIFETIME_ENERGY, _kilo(message.lifetime_energy))
     builder.put(SESSION_ENERGY, _kilo(box.session_energy))
-    builder.put(UNIT_RATING, box.limits.unit_rating)
-    builder.put(OFFLINE_CURRENT, stored_limit(box))
+    builder.put_limit(UNIT_RATING, box.limits.unit_rating)
+    builder.put_limit(OFFLINE_CURRENT, stored_limit(box))
     builder.put(CHARGING_CURRENT, _float(box.shown_setting))
     builder.put(LIMIT_IN_FORCE, _limit_in_force(box))
-    builder.retract_missing(
-        (STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, OFFLINE_CURRENT, LIMIT_IN_FORCE), seen.observed_mono
-    )
+    builder.retract_missing((STATUS, CAR_CONNECTED, PROBLEM, POWER_FACTOR, LIMIT_IN_FORCE), seen.observed_mono)
     return builder.readings
 
 
@@ -253,6 +251,6 @@ def unit_readings(
 def installation_readings(info: Info, schedule: Schedule, now: Timestamp) -> Readings:
     """Return the readings of a unit's installation, and when it may charge."""
     builder = ReadingBuilder(Source.CLOUD, now)
-    builder.put(UNIT_RATING, info.unit_rating)
+    builder.put_limit(UNIT_RATING, info.unit_rating)
     builder.put(SCHEDULE, schedule)
     return builder.readings

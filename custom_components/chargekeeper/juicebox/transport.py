@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import override
 
-from ..core import limits
 from ..core.breaker import Breaker
 from ..core.caching_transport import CachingTransport
 from ..core.clock import Clock
@@ -128,8 +127,7 @@ class JuiceBoxTransport(_BoxTransport):
         Raises:
             NoConnection: `charger_offline`, the box is silent; `not_heard`, there was no status since the start;
                 `learning`, its stored limit is unknown.
-            UnsafeRequest: the current is above the ceiling, or the override would collide with the manufacturer's load
-                group.
+            UnsafeRequest: the override would collide with the manufacturer's load group.
             NotApplicable: the box cannot carry out the command in its present state.
             Unsupported: no box can carry out the command.
         """
@@ -139,7 +137,6 @@ class JuiceBoxTransport(_BoxTransport):
             raise NoConnection("learning")
         match command:
             case SetCurrent(amps):
-                limits.permit(amps, self._box.limits)
                 self._box.set_current(amps)
             case SetCharging(on):
                 self._box.set_charging(on=on)

@@ -163,6 +163,13 @@ def _optional[T](key: str, parse: Callable[[object], T | None]) -> T | None:
     return field(default=None, metadata=field_options(alias=key, deserialize=parse))
 
 
+def _unreadable(key: str, parse: Callable[[object], object]) -> bool:
+    """Return a field that is True if the value is present, but null or not understood: it is unknown from then on."""
+    return field(
+        default=False, compare=False, metadata=field_options(alias=key, deserialize=lambda raw: parse(raw) is None)
+    )
+
+
 _kilowatts = optional_float(-100, 100)
 _amperes = optional_float(1, 125)
 _energy = optional_float(0, 10_000)
@@ -200,6 +207,7 @@ class ConfigData(DataClassDictMixin):
 
     locked: bool | None = _optional("locked", _optional_flag)
     max_charging_current: float | None = _optional("max_charging_current", _amperes)
+    setting_is_unreadable: bool = _unreadable("max_charging_current", _amperes)
     max_available_current: float | None = _optional("max_available_current", _amperes)
     icp_max_current: float | None = _optional("icp_max_current", optional_float(0, 1000))
     home_sharing: bool | None = _optional("home_sharing", _optional_flag)
@@ -233,8 +241,10 @@ class GroupCharger(DataClassDictMixin):
     access: bool | None = _optional("access", _optional_flag)
     operation_mode: str | None = _optional("operationMode", optional_str)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
+    setting_is_unreadable: bool = _unreadable("maxChargingCurrent", _amperes)
     added_energy: float | None = _optional("addedEnergy", _energy)
     charging_power: float | None = _optional("chargingPower", _kilowatts)
+    power_is_unreadable: bool = _unreadable("chargingPower", _kilowatts)
     charging_time: float | None = _optional("chargingTime", _seconds)
     software: Software = field(
         default=Software(),
@@ -252,6 +262,8 @@ class ChargerStatus(DataClassDictMixin):
     status: int | None = field(default=UNREADABLE, metadata=field_options(alias="status_id", deserialize=_status_code))
     last_sync: str | None = _optional("last_sync", optional_str)
     charging_power: float | None = _optional("charging_power", _kilowatts)
+    power_is_unreadable: bool = _unreadable("charging_power", _kilowatts)
+    phases: int | None = _optional("current_mode", optional_int(1, 3))
     max_available_power: float | None = _optional("max_available_power", _amperes)
     added_energy: float | None = _optional("added_energy", _energy)
     charging_time: float | None = _optional("charging_time", _seconds)
@@ -271,6 +283,7 @@ class ChargerDetails(DataClassDictMixin):
 
     software_version: str | None = _optional("softwareVersion", optional_str)
     max_charging_current: float | None = _optional("maxChargingCurrent", _amperes)
+    setting_is_unreadable: bool = _unreadable("maxChargingCurrent", _amperes)
     max_available_current: float | None = _optional("maxAvailableCurrent", _amperes)
     last_sync: str | None = _optional("lastSync", _sync_date)
     total_energy: float | None = _optional("resume", _total_energy)

@@ -26,7 +26,9 @@ from ..core.model import (
     LIFETIME_ENERGY,
     LIVE_AGE,
     LOCKED,
+    NOMINAL_VOLTAGE,
     OCPP,
+    PHASES,
     POWER,
     POWER_FLOWS,
     PROBLEM,
@@ -189,10 +191,10 @@ def group_readings(
     """
     facts = status_facts(charger.status)
     builder = _builder(facts, seen, idle_age)
-    _put_live(builder, facts, charger, charger.locked)
+    _put_live(builder, facts, charger, charger.locked, seen)
     builder.put(FIRMWARE, charger.software.current)
     builder.put(LATEST_FIRMWARE, charger.software.latest)
-    builder.put(CHARGING_CURRENT, charger.max_charging_current)
+    _put_setting(builder, charger, seen)
     builder.put(OCPP, _ocpp(charger.operation_mode))
     return _with_offline(builder, facts, now, idle_age)
 
@@ -203,11 +205,13 @@ def status_readings(
     """Return the readings of a charger from its full status. The arguments are those of `group_readings`."""
     facts = status_facts(status.status)
     builder = _builder(facts, seen, idle_age)
-    _put_live(builder, facts, status, status.config.locked)
+    _put_live(builder, facts, status, status.config.locked, seen)
     if facts.status is not Status.OFFLINE:
         builder.put(SESSION_COST, status.cost)
-    _put_config(builder, status.config)
-    builder.put(WIRE_RATING, status.config.max_available_current or status.max_available_power)
+    _put_config(builder, status.config, seen, now)
+    builder.put_limit(WIRE_RATING, status.config.max_available_current or status.max_available_power)
+    builder.put(PHASES, status.phases)
+    builder.put(NOMINAL_VOLTAGE, _nominal_voltage(status.config.time_zone))
     return _with_offline(builder, facts, now, idle_age)
 
 
@@ -218,7 +222,7 @@ def details_readings(details: ChargerDetails, *, seen: Timestamp, now: Timestamp
     """
     builder = ReadingBuilder(Source.CLOUD, seen)
     builder.put(FIRMWARE, details.software_version)
-    builder.put(CHARGING_CURRENT, details.max_charging_current)
+    _put_setting(builder, details, seen)
     builder.put(WIRE_RATING, details.max_available_current)
     builder.put(LIFETIME_ENERGY, None if details.total_energy is None else details.total_energy / 1000)
     role = role_of(details.profile)
@@ -386,7 +390,11 @@ def _builder(facts: StatusFacts, seen: Timestamp, idle_age: float) -> ReadingBui
 
 
 def _put_live(
-    builder: ReadingBuilder, facts: StatusFacts, answer: GroupCharger | ChargerStatus, locked: bool | None
+    builder: ReadingBuilder,
+    facts: StatusFacts,
+    answer: GroupCharger | ChargerStatus,
+    locked: bool | None,
+    seen: Timestamp,
 ) -> None:
     """Add the live values, except for an offline charger, which does not report them itself."""
     if facts.status is Status.OFFLINE:
@@ -396,6 +404,8 @@ def _put_live(
     builder.put(PROBLEM, None if facts.status is None else facts.problem)
     builder.put(LOCKED, facts.locked if locked is None else locked)
     builder.put(POWER, _power(facts.status, answer.charging_power))
+    if answer.power_is_unreadable and POWER not in builder.readings:
+        builder.readings.retract(POWER, seen.observed_mono)
     builder.put(SESSION_ENERGY, answer.added_energy)
     builder.put(SESSION_DURATION, answer.charging_time)
 
@@ -410,16 +420,25 @@ def _power(status: Status | None, kilowatts: float | None) -> float | None:
     return -abs(watts) if status is Status.DISCHARGING else watts
 
 
-def _put_config(builder: ReadingBuilder, config: ConfigData) -> None:
+def _put_setting(builder: ReadingBuilder, answer: GroupCharger | ConfigData | ChargerDetails, seen: Timestamp) -> None:
+    """Add the current setting. An unreadable one voids the one before: a Quasar that discharges sends -16."""
+    builder.put(CHARGING_CURRENT, answer.max_charging_current)
+    if answer.setting_is_unreadable:
+        builder.readings.retract(CHARGING_CURRENT, seen.observed_mono)
+
+
+def _put_config(builder: ReadingBuilder, config: ConfigData, seen: Timestamp, now: Timestamp) -> None:
     builder.put(FIRMWARE, config.software.current)
     builder.put(LATEST_FIRMWARE, config.software.latest)
-    builder.put(CHARGING_CURRENT, config.max_charging_current)
+    _put_setting(builder, config, seen)
     builder.put(OCPP, _ocpp(config.operation_mode))
     builder.put(ECO_MODE, eco_mode(config.eco_smart))
     builder.put(CURRENCY, config.currency)
     builder.put(TIME_ZONE, config.time_zone)
-    if config.home_sharing:
-        builder.put(HOUSE_LIMIT, config.icp_max_current or None)
+    if config.home_sharing is False or config.icp_max_current == 0:
+        builder.readings.retract(HOUSE_LIMIT, now.observed_mono)  # both are answers: there is no such limit
+    else:
+        builder.put_limit(HOUSE_LIMIT, config.icp_max_current if config.home_sharing else None)
 
 
 def _with_offline(builder: ReadingBuilder, facts: StatusFacts, now: Timestamp, idle_age: float) -> Readings:
@@ -428,6 +447,13 @@ def _with_offline(builder: ReadingBuilder, facts: StatusFacts, now: Timestamp, i
             STATUS, Reading(Status.OFFLINE, Source.CLOUD, now.observed_at, now.observed_mono, idle_age)
         )
     return builder.readings
+
+
+def _nominal_voltage(time_zone: str | None) -> float | None:
+    """Return the voltage of the mains in V where chargers of this manufacturer are sold; None without a time zone."""
+    if time_zone is None:
+        return None
+    return 240.0 if time_zone.startswith("America/") else 230.0
 
 
 def _ocpp(operation_mode: str | None) -> bool | None:

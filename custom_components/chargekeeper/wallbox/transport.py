@@ -19,7 +19,6 @@ from ..core.clock import Clock
 from ..core.errors import ChargerError
 from ..core.model import (
     CAR_CONNECTED,
-    HOUSE_LIMIT,
     IDLE_STATUS_AGE,
     LIVE_AGE,
     LOCKED,
@@ -310,8 +309,6 @@ class WallboxCloudTransport(CachingTransport):
             self.eco_percentage = config.eco_smart.percentage
         self._record_code(status.status)
         readings = status_readings(status, seen=self._seen_at(), now=Timestamp.of(self._clock), idle_age=self.idle_age)
-        if config.home_sharing is False or config.icp_max_current == 0:
-            readings.retract(HOUSE_LIMIT, self._clock.monotonic())
         self._writes = {key: write for key, write in self._writes.items() if not self._is_decided(write, readings)}
         self._publish_proven(readings)
 

@@ -116,9 +116,15 @@ class Commands:
             if room < limits.MINIMUM_CURRENT:
                 raise UnsafeRequest("no_group_room", f"{max(room, 0.0):g}")
         if isinstance(setting, SetCurrent):
-            known = limits.Limits.of(self._snapshot().readings)
-            present = replace(known, charging_current=self.sent.lowest_current)
-            limits.permit(setting.amps, present, room=room)
+            self._permit(setting.amps, self.sent.lowest_current, room)
+
+    def _permit(self, amps: int, present: float | None, room: float) -> None:
+        """Raise UnsafeRequest unless a current is permitted now (I1).
+
+        This is the only caller of `limits.permit`. `present` is the setting that the charger has, as far as known.
+        """
+        known = limits.Limits.of(self._snapshot().readings)
+        limits.permit(amps, replace(known, charging_current=present), room=room)
 
     async def lower_for_start(self, transport: Transport, hurried: bool) -> None:
         """Lower a setting above the ceiling before a charge is started over the same transport (I1).
@@ -138,7 +144,7 @@ class Commands:
         known = limits.with_room(known, room)
         if (amps := limits.safe_start(known)) is None:
             return
-        limits.permit(amps, known)
+        self._permit(amps, known.charging_current, room)
         if Capability.CURRENT not in transport.capabilities:
             raise UnsafeRequest("cannot_lower", f"{amps}")
         setting = SetCurrent(amps)

@@ -76,6 +76,8 @@ class ReadingsStore:
             self._merge(prop, reading)
         for key, at in readings.retracted.items():
             self._retract(PROPERTIES[key], at)
+        for key, at in readings.unreadable.items():
+            self._keep_as_bound(PROPERTIES[key], at)
         status = readings.get(STATUS)
         if status is not None and status.value is Status.OFFLINE and self._readings.get(STATUS) is status:
             self._forget_live(status)
@@ -162,6 +164,12 @@ class ReadingsStore:
         self._readings.put(prop, new)
         if prop.kind is ReadingClass.CONFIG and new != old:
             self.revision += 1
+
+    def _keep_as_bound(self, limit: Property[object], at: float) -> None:
+        """Mark a limit that became unreadable as cached. It never vanishes because an answer lacked it."""
+        old = self._readings.get(limit)
+        if old is not None and old.observed_mono <= at and old.source is not Source.USER:
+            self._readings.put(limit, replace(old, source=Source.CACHE))
 
     def _retract(self, prop: Property[object], at: float) -> None:
         old = self._readings.get(prop)

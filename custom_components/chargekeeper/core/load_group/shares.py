@@ -16,6 +16,9 @@ HIGHEST_LIMIT = 1000.0
 type Key = tuple[Maker, str]
 """Identifies a charger: manufacturer and serial number."""
 
+START_PREVENTABLE = frozenset({Maker.JUICEBOX})
+"""Manufacturers of chargers that can be held at 0 A. Anybody can start the others in the manufacturer's app."""
+
 
 class GroupError(ValueError):
     """An impossible group. `reason` is a slug that selects the text for the user."""
@@ -32,6 +35,11 @@ class Member:
 
     key: Key
     weight: float = 1.0
+
+    @property
+    def start_preventable(self) -> bool:
+        """True if the charger can be held at 0 A, so that no car starts to charge."""
+        return self.key[0] in START_PREVENTABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,16 @@ class GroupSpec:
                 raise GroupError("weight_not_positive", member.key[1])
             seen.add(member.key)
 
+    @property
+    def lowest_limit(self) -> int:
+        """The lowest limit in A that the group can keep: all whose start nobody prevents may draw the minimum."""
+        return MINIMUM_CURRENT * sum(not member.start_preventable for member in self.members)
+
+    @property
+    def overrun(self) -> float:
+        """The current in A by which the members may exceed the limit; 0 for a group that the flow accepts."""
+        return max(self.lowest_limit - self.limit, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -73,35 +91,49 @@ class Claim:
         reserved: the current in A that the member may draw whatever ChargeKeeper commands; infinite if unknown.
             None if the member follows commands.
         minimum: the lowest share in A that the member can use.
+        start_preventable: see `Member`. A member without a share whose start nobody prevents may draw the minimum.
     """
 
     weight: float
     wants: bool = True
     reserved: float | None = None
     minimum: int = MINIMUM_CURRENT
+    start_preventable: bool = True
 
 
 def shares(amps: float, claims: Sequence[Claim]) -> list[int]:
     """Divide a current by weight into shares of whole A. Each member gets at least its minimum, or nothing.
 
-    Members with a car are served first, then in configured order. Each remaining ampere goes to the member that is
-    furthest behind its weight. If all minimums are equal, a higher current therefore never makes a share smaller.
+    Members whose start nobody prevents are served first, then members with a car, then in configured order. What an
+    unserved one of the first may draw is left free. Each remaining ampere goes to the member that is furthest behind
+    its weight. If all minimums are equal, a higher current therefore never makes a share smaller.
 
     Args:
         amps: the current to divide, in A; a negative value counts as 0.
         claims: the members in configured order; `reserved` is ignored.
     """
-    whole = max(floor(amps), 0)
     result = [0] * len(claims)
-    left = whole
-    for i in sorted(range(len(claims)), key=lambda i: not claims[i].wants):
-        if claims[i].minimum <= left:
+    left = max(floor(amps), 0)
+    unserved = sum(not claim.start_preventable for claim in claims)
+    for i in sorted(range(len(claims)), key=lambda i: (claims[i].start_preventable, not claims[i].wants)):
+        others = unserved - (not claims[i].start_preventable)
+        kept = MINIMUM_CURRENT * others if claims[i].minimum > MINIMUM_CURRENT or claims[i].start_preventable else 0
+        if claims[i].minimum <= left - kept:
             result[i] = claims[i].minimum
             left -= claims[i].minimum
+            unserved = others
+    left = max(left - MINIMUM_CURRENT * unserved, 0)
     served = [i for i, amps in enumerate(result) if amps]
     for _ in range(left if served else 0):
         result[min(served, key=lambda i: (result[i] + 1) / claims[i].weight)] += 1
     return result
+
+
+def static_shares(spec: GroupSpec) -> list[int]:
+    """Return the share of each member in A while all of them want current and follow commands."""
+    return shares(
+        spec.limit, [Claim(member.weight, start_preventable=member.start_preventable) for member in spec.members]
+    )
 
 
 def allocate(limit: float, claims: Sequence[Claim]) -> list[int]:
@@ -156,7 +188,7 @@ def stored_excess(spec: GroupSpec, known: Mapping[Key, Limits]) -> float:
 def _draws_alone(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key, float]:
     """Return the current in A that each member could draw without commands."""
     found: dict[Key, float] = {}
-    for key, share in _static_shares(spec).items():
+    for key, share in _shares_by_key(spec).items():
         limits = known.get(key, Limits())
         alone = limits.offline_current
         if alone is None and limits.charging_current is not None:
@@ -169,11 +201,10 @@ def _draws_with_share(spec: GroupSpec, known: Mapping[Key, Limits]) -> dict[Key,
     """Return the current in A that each member could draw while its share is commanded."""
     return {
         key: could_draw(replace(known.get(key, Limits()), charging_current=share), is_live=True)
-        for key, share in _static_shares(spec).items()
+        for key, share in _shares_by_key(spec).items()
     }
 
 
-def _static_shares(spec: GroupSpec) -> dict[Key, int]:
-    """Return the static share of each member in A."""
-    amps = shares(spec.limit, [Claim(member.weight) for member in spec.members])
+def _shares_by_key(spec: GroupSpec) -> dict[Key, int]:
+    amps = static_shares(spec)
     return {member.key: share for member, share in zip(spec.members, amps, strict=True)}
