@@ -141,6 +141,8 @@ class ChargerMachine(RuleBasedStateMachine):
         self.shown: dict[str, float] = {}
         self.saved_before: dict[str, object] = dict(EMPTY)
         self.paused_by_user_at = -inf
+        self.stopped_by_end = False
+        """True if the last pause was sent by the end of an override, and by nobody else."""
         self.present = 0.0
         """The charging current that was shown last, or sent since, in A."""
         self.bench = self.run(self._make())
@@ -229,6 +231,7 @@ class ChargerMachine(RuleBasedStateMachine):
 
     @rule(change=st.sampled_from(sorted(CHANGES)))
     def the_world_changes(self, change: str) -> None:
+        self.stopped_by_end = self.stopped_by_end and change != "paused in the app"
         CHANGES[change](self.bench.device)
 
     @rule(trouble=st.sampled_from(sorted(TROUBLES)), number=st.integers(0, 1))
@@ -386,9 +389,15 @@ class ChargerMachine(RuleBasedStateMachine):
         return entry
 
     def _may_pause(self) -> None:
-        """Check that the user requested the pause now or recently, or that the pause is saved."""
+        """Check that the user requested the pause now or recently, or that the pause or the stop is saved.
+
+        The end of an override stops the draw while its schedule is still disabled.
+        """
         requested = self.bench.clock.monotonic() <= self.paused_by_user_at + TIME_TO_LIVE
-        if not requested and self.pause is None:
+        override = self.bench.intent
+        is_stop = override is not None and override["state"] == "ending" and override["stopped"] is True
+        self.stopped_by_end = is_stop and not requested and self.pause is None
+        if not requested and self.pause is None and not is_stop:
             self.failures.append("I4: paused, and nobody wants it")
         if self.pause is not None and self.pause["applications"] not in {1, 2, 3}:
             self.failures.append(f"I4: paused too often: {self.pause}")
@@ -490,6 +499,7 @@ class ChargerMachine(RuleBasedStateMachine):
         assert not bench.snapshot.override.on
         assert not (overridden and device.manual is Manual.CHARGE)
         assert device.windows == self.windows or self.failure_reported
+        assert not (self.stopped_by_end and device.manual is Manual.PAUSE) or self.failure_reported
         assert self.failures == []
 
 

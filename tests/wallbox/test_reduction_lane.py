@@ -300,9 +300,10 @@ async def test_a_reduction_does_not_wait_for_the_renewal_of_a_valid_token(rig: R
     await rig.settle_in()
     await rig.cloud.set_fault(Fault.HANG, path_prefix="/users/")
     await rig.until_get(REFRESH, within=20 * MINUTE)
-    begun = rig.clock.monotonic()
-    await rig.transport(FREE).execute(SetCurrent(9), patience=5, urgent=1)
-    assert rig.clock.monotonic() == begun
+    sending = rig.begin(rig.transport(FREE).execute(SetCurrent(9), patience=5, urgent=1))
+    await rig.clock.advance(0)
+    assert sending.done()
+    assert rig.charger(FREE).max_charging_current == 9
 
 
 # The lock of the charger
