@@ -106,17 +106,16 @@ async def test_member_whose_setting_never_changes_paused() -> None:
     assert second.commands == []
 
 
-async def test_reduction_without_any_answer_counts_as_ignored_in_time() -> None:
+async def test_reduction_that_never_shows_counts_as_ignored_in_time() -> None:
     bench = await settled(20, 10, 10)
     first, _ = bench.members
     first.amps = 32
-    first.latency = 10_000.0
+    first.drops = True
     first.poll()
-    first.before_command = lambda _: setattr(first, "latency", 0.0)
-    await bench.clock.advance(1)
-    first._unseen = True
     await bench.clock.advance(IGNORED_AFTER - 20)
-    assert first.commands == [SetCurrent(10)]
+    assert (first.in_flight, first.commands) == (True, [SetCurrent(10)]), "it may still arrive"
+    await bench.clock.advance(60)
+    assert first.commands == [SetCurrent(10), PAUSE]
 
 
 async def test_other_member_not_raised_until_member_that_refuses_is_paused() -> None:
