@@ -449,7 +449,7 @@ MUTATIONS = (
     Mutation(
         name="refusing-member-not-paused",
         at="core.load_group.member:MemberState.record_refusal",
-        find="self.defies |= is_refused or self.refusals >= REFUSALS_TO_PAUSE",
+        find="self.defies |= is_refused or self.failures >= FAILURES_TO_PAUSE",
         put="pass",
         tests=("tests/core/test_group_members.py",),
     ),
@@ -518,7 +518,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="late-arrival-corrected-upward",
-        at="core.charger.commands:_is_below",
+        at="core.charger.sent_commands:_is_below",
         find="latest.amps < late.amps",
         put="latest.amps != late.amps",
         tests=("tests/core/test_late_arrival.py",),
@@ -667,12 +667,5 @@ MUTATIONS = (
         find="self._first_report.is_late(transport, self._sent_at, SILENT_FOR)",
         put="False",
         tests=("tests/wallbox/test_evidence_cloud.py", "-k", "pause_outlive"),
-    ),
-    Mutation(
-        name="late-arrival-corrected-upward",
-        at="core.charger.sent_commands:_lowers",
-        find="late.amps < latest.amps",
-        put="False",
-        tests=("tests/core/test_refuted.py",),
     ),
 )

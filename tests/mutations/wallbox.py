@@ -134,7 +134,7 @@ MUTATIONS = (
     Mutation(
         name="failed-reduction-of-a-group-waits",
         at="core.load_group.group:LoadGroup._send_due",
-        find="state.failed or not state.in_flight",
+        find="state.failures or not state.in_flight",
         put="not state.in_flight",
         tests=("tests/wallbox/test_reduction_lane.py", "-k", "group_kept"),
     ),

@@ -23,7 +23,7 @@ from ..model import (
     Source,
     Status,
 )
-from ..transport import SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
+from ..transport import START, SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
 from .context import Context
 from .evidence import UNVERIFIED_AFTER, Report, Verdict, judge, report_time
 from .refuted import RefutedCommands
@@ -187,8 +187,8 @@ class SentCommands:
     def late_arrivals(self) -> list[SentCommand]:
         """Return the latest settings that must be sent once more, because an older one arrived late.
 
-        Each is sent again only once: any other setting that appears afterwards is an external change. A current is
-        never raised: it cannot be told from one that somebody lowered.
+        Each is sent again only once: any other setting that appears afterwards is an external change. Nothing is raised
+        or started: a lower current or a pause cannot be told from one that somebody chose meanwhile.
         """
         now = self._clock.monotonic()
         found = []
@@ -198,7 +198,7 @@ class SentCommands:
             arrived = [late for late in waiting if latest is not None and self._has_arrived(late, latest)]
             if arrived and latest is not None and not self._context.stopping:
                 waiting = []
-                if not all(_lowers(late.setting, latest.setting) for late in arrived):
+                if any(_is_below(latest.setting, late.setting) for late in arrived):
                     found.append(latest)
             self._unacknowledged[capability] = waiting
             if not waiting:
@@ -276,5 +276,8 @@ def _shows(setting: Setting, value: object) -> bool | None:
             return False if value in refuting else None
 
 
-def _lowers(late: Setting, latest: Setting) -> bool:
-    return isinstance(late, SetCurrent) and isinstance(latest, SetCurrent) and late.amps < latest.amps
+def _is_below(latest: Setting, late: Setting) -> bool:
+    """Return True if `latest` differs from `late` and lets the charger draw no more."""
+    if isinstance(latest, SetCurrent) and isinstance(late, SetCurrent):
+        return latest.amps < late.amps
+    return latest not in {late, START}

@@ -263,7 +263,7 @@ class LoadGroup:
         for setting in needed if not state.is_sending else []:
             attempted, at = state.attempts.get(setting.capability, (None, now))
             # A reduction that failed is repeated even if it may still arrive.
-            may_repeat = state.failed or not state.in_flight
+            may_repeat = state.failures or not state.in_flight
             if attempted != setting or (may_repeat and now >= at + state.retry_delay):
                 state.attempts[setting.capability] = setting, now
                 self._start_sending(state, setting)
@@ -299,7 +299,7 @@ class LoadGroup:
             else:
                 await member.command(setting, automatic=True)
             state.refusals = 0
-            state.failed = False
+            state.failures = 0
         except ChargerError as err:
             LOGGER.debug("A member of a load group did not accept a command: %s", err)
             state.lowered_to = before

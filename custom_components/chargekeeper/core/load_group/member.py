@@ -30,7 +30,7 @@ REDUCE_AGAIN_AFTER = 60.0
 MAX_DOUBLINGS = 3
 """Number of refusals in a row that double the delay."""
 
-REFUSALS_TO_PAUSE = 2
+FAILURES_TO_PAUSE = 2
 """Number of failures in a row of a lower current, whatever the reason, after which the member is paused instead."""
 
 IDLE_STATUSES = frozenset({Status.AVAILABLE, Status.PAUSED, Status.LOCKED})
@@ -110,7 +110,7 @@ class MemberState:
     target: int = 0
     is_sending: bool = False
     refusals: int = 0  # since the last accepted command
-    failed: bool = False  # no connection accepted the last command
+    failures: int = 0  # the same, with the commands that no connection carried
     # The last commanded reductions, with their monotonic times.
     attempts: dict[Capability, tuple[Setting, float]] = field(default_factory=dict)
 
@@ -234,16 +234,16 @@ class MemberState:
 
         Only refusals lengthen the delay: a connection that failed is tried again soon.
         """
-        self.failed = True
+        self.failures += 1
         self.refusals += not isinstance(error, TransportDown)
         if isinstance(setting, SetCurrent) and setting.amps < self.current_setting:
             is_refused = isinstance(error, NotAllowed | NotApplicable | Unsupported)
-            self.defies |= is_refused or self.refusals >= REFUSALS_TO_PAUSE
+            self.defies |= is_refused or self.failures >= FAILURES_TO_PAUSE
 
     def check_defiance(self, now: float) -> None:
         """Find out if the member ignores a lower current, or no longer does."""
         lowered = [setting for setting in self.needed_reductions() if isinstance(setting, SetCurrent)]
-        is_ignored = bool(lowered) and self.refusals == 0 and self._has_ignored(lowered[0], now)
+        is_ignored = bool(lowered) and self.failures == 0 and self._has_ignored(lowered[0], now)
         self.defies = bool(lowered) and (self.defies or is_ignored)
 
     def ignores_target(self, now: float) -> bool:
