@@ -39,7 +39,7 @@ class LimitEnforcer:
         before = self._limits
         self._limits = limits
         if before is not None and self._has_fallen(before, limits):
-            self._context.spawn(self._start_lowering())
+            self._context.spawn(self._start_enforcing())
 
     def reconcile_soon(self) -> None:
         """Start a pending lowering in the background if it is due."""
@@ -60,7 +60,7 @@ class LimitEnforcer:
         entered = before.load_group_limit is None and self._context.options.load_group_limit is not None
         return entered or any(old is not None and new is not None and new < old for old, new in pairs)
 
-    async def _start_lowering(self) -> None:
+    async def _start_enforcing(self) -> None:
         async with self._router.turn(urgent=True):
             await self._context.save_or_keep(lowering=True)
             self._retry.reset()
