@@ -74,6 +74,13 @@ MUTATIONS = (
         tests=("tests/wallbox/test_reduction_lane.py", "-k", "counts_as_paused"),
     ),
     Mutation(
+        name="ignored-hand-back-ends-the-pause",
+        at="core.charger.override:OverrideController.left_paused",
+        find="intent.sent and intent.applications > 0",
+        put="intent.applications > 0",
+        tests=("tests/core/test_override.py", "-k", "ignores_the_hand_back"),
+    ),
+    Mutation(
         name="pause-without-answer-not-told",
         at="core.charger.override:OverrideController.left_paused",
         find="intent.stopped and not handed_back",
