@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from custom_components.chargekeeper.core.charger import ChargerEvent, ChargerOptions
-from custom_components.chargekeeper.core.charger.intents import Until
+from custom_components.chargekeeper.core.charger.intents import APPLICATIONS, Until
 from custom_components.chargekeeper.core.charger.override import EFFECT_AFTER, FULL_AFTER_WAITING, SCHEDULE_RETRY
 from custom_components.chargekeeper.core.cooldown import START_SPACING
 from custom_components.chargekeeper.core.errors import (
@@ -1463,6 +1463,21 @@ async def test_cancel_for_removal_returns_windows_if_schedule_cannot_be_read(ben
     else:
         bench.cloud.schedule_error = TransportBusy("throttled", 60)
     assert await bench.charger.cancel_override() == ("22:00 to 05:00 UTC",)
+
+
+async def test_charger_counts_as_paused_if_it_ignores_the_hand_back(bench: Bench) -> None:
+    await switch_on_disabling_all_windows(bench)
+    bench.cloud.schedule_error = TransportBusy("throttled", 60)
+    await bench.charger.set_override(False)
+    bench.cloud.schedule_error = None
+    bench.cloud.acked_only = True
+    for _ in range(APPLICATIONS + 1):
+        await bench.poll()
+    assert bench.sent.count(OFF) == APPLICATIONS
+    assert bench.intent is not None
+    assert bench.intent["sent"] is False
+    assert bench.device.status() is Status.PAUSED
+    assert bench.charger.left_paused
 
 
 # A schedule that cannot be read or written

@@ -15,6 +15,7 @@ import pytest
 from custom_components.chargekeeper import async_remove_config_entry_device, async_unload_entry
 from custom_components.chargekeeper.const import DOMAIN
 from custom_components.chargekeeper.entries import wallbox
+from custom_components.chargekeeper.wallbox.account import AWAITED_EVERY
 from tests.simulators.wallbox_cloud import Fault, Resume, Schedules, WallboxCloud
 from tests.simulators.world import Manual, SimulatedCharger
 
@@ -361,9 +362,11 @@ async def test_removal_with_the_cloud_down_names_the_disabled_schedules(
         await house.pass_until_usable(False)
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     await house.hass.async_block_till_done()
-    [message] = house.notices
-    assert "Driveway" in message
-    assert "22:00 to 05:00 UTC" in message
+    schedules, *pauses = house.notices
+    assert "Driveway" in schedules
+    assert "22:00 to 05:00 UTC" in schedules
+    in_doubt = fault is Fault.HANG and not noticed  # the pause was sent, and its answer was lost
+    assert ["Driveway may still be paused" in text for text in pauses] == [True] * in_doubt
     assert house.shared_state.chargers == {}
 
 
@@ -377,8 +380,9 @@ async def test_removal_times_out_when_the_cloud_hangs(house: House, monkeypatch:
     began = house.clock.monotonic()
     await house.finish(house.hass.config_entries.async_remove(entry.entry_id))
     assert house.clock.monotonic() - began <= 6
-    [message] = house.notices
-    assert "22:00 to 05:00 UTC" in message
+    [schedules, pause] = house.notices
+    assert "22:00 to 05:00 UTC" in schedules
+    assert "Driveway may still be paused" in pause, "the answer to the pause was lost"
 
 
 @pytest.mark.usefixtures("either_cloud")
@@ -408,6 +412,7 @@ async def test_read_only_option_ends_overrides_first(house: House) -> None:
     assert house.notices == []
     registry = er.async_get(house.hass)
     assert registry.async_get_entity_id("switch", DOMAIN, f"wallbox_{WAITING}_tou_override") is None
+    await house.pass_time(AWAITED_EVERY - 70)  # the listing shows what we wrote; the status proves it
     assert house.state("sensor", "status", WAITING).state == "waiting_schedule"
 
 
@@ -425,7 +430,9 @@ async def test_entry_removable_while_read_only_waits_for_the_cloud(house: House)
     await house.clock.advance(120)
     await house.hass.async_block_till_done()
     assert not hass.config_entries.async_entries(DOMAIN)
-    assert ["did not confirm that it is enabled again" in text for text in house.notices] == [True]
+    schedules, pause = house.notices
+    assert "did not confirm that it is enabled again" in schedules
+    assert "Driveway may still be paused" in pause, "the answer to the pause was lost"
 
 
 async def test_changed_credentials_used_after_a_reload(house: House) -> None:

@@ -903,7 +903,7 @@ async def test_override_ended_over_the_link_when_the_entry_is_removed(home: Home
     assert home.does() is State.PAUSED
     assert home.issues() == set()
     [notice] = home.notices
-    assert notice.startswith("Driveway was left paused")
+    assert notice.startswith("Driveway may still be paused")
 
 
 async def test_link_removed_with_a_deleted_charger(home: Home) -> None:

@@ -67,6 +67,27 @@ MUTATIONS = (
         tests=("tests/wallbox/test_reduction_lane.py", "-k", "override_ended"),
     ),
     Mutation(
+        name="handed-back-charger-counts-as-paused",
+        at="core.charger.override:OverrideController.left_paused",
+        find="intent.stopped and not handed_back",
+        put="intent.stopped",
+        tests=("tests/wallbox/test_reduction_lane.py", "-k", "counts_as_paused"),
+    ),
+    Mutation(
+        name="ignored-hand-back-ends-the-pause",
+        at="core.charger.override:OverrideController.left_paused",
+        find="intent.sent and intent.applications > 0",
+        put="intent.applications > 0",
+        tests=("tests/core/test_override.py", "-k", "ignores_the_hand_back"),
+    ),
+    Mutation(
+        name="pause-without-answer-not-told",
+        at="core.charger.override:OverrideController.left_paused",
+        find="intent.stopped and not handed_back",
+        put="False",
+        tests=("tests/wallbox/test_reduction_lane.py", "-k", "counts_as_paused"),
+    ),
+    Mutation(
         name="full-disk-keeps-the-draw",
         at="core.charger.context:Context.save_or_keep",
         find="self.intents.keep(override=override, pause=pause, lowering=lowering)",

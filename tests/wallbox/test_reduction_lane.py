@@ -139,6 +139,23 @@ async def test_override_ended_while_reads_are_throttled(bench: Bench, resume: Re
     assert not bench.chargers[WAITING].left_paused
 
 
+@pytest.mark.parametrize("answered", [True, False])
+async def test_charger_counts_as_paused_until_control_was_handed_back(bench: Bench, answered: bool) -> None:
+    """The end of the override pauses first. A pause whose answer was lost may hold, so it counts."""
+    await bench.settle_in()
+    bench.cloud.resume[WAITING] = Resume.CONFLICT
+    on = asyncio.ensure_future(bench.chargers[WAITING].set_override(True))
+    await bench.clock.advance(400)
+    await on
+    if not answered:
+        await bench.cloud.set_fault(Fault.HANG)
+    ended = asyncio.ensure_future(bench.chargers[WAITING].cancel_override())
+    await bench.clock.advance_until(ended.done, within=200)
+    assert bench.chargers[WAITING].left_paused is not answered
+    assert bench.charger(WAITING).state is (State.WAITING_SCHEDULE if answered else State.CHARGING)
+    assert bool(await ended) is not answered
+
+
 # A full budget
 
 

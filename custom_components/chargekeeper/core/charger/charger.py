@@ -434,7 +434,7 @@ class Charger(TransportListener):
 
     @property
     def left_paused(self) -> bool:
-        """True if the end of an override left the charger paused. ChargeKeeper releases the charger later."""
+        """True if the end of an override may have left the charger paused. ChargeKeeper releases the charger later."""
         return self._override.left_paused
 
     @property

@@ -151,9 +151,12 @@ class OverrideController:
 
     @property
     def left_paused(self) -> bool:
-        """True if the end of the override left the charger paused. ChargeKeeper releases the charger later."""
+        """True if the end of the override may have left the charger paused. ChargeKeeper releases the charger later."""
         intent = self._intents.entries.override
-        return intent is not None and (intent.left_paused or intent.stopped)
+        if intent is None:
+            return False
+        handed_back = intent.sent and intent.applications > 0  # which ends the pause that stopped the draw
+        return intent.left_paused or (intent.stopped and not handed_back)
 
     @property
     def left_on(self) -> bool:
