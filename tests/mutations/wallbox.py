@@ -41,8 +41,8 @@ MUTATIONS = (
     Mutation(
         name="roles-before-awaited-status",
         at="wallbox.account:WallboxAccount._next_slow_read",
-        find=" and not self._awaits_report",
-        put="",
+        find="not self._awaits_report",
+        put="True",
         tests=("tests/wallbox/test_account.py", "-k", "status_after_command"),
     ),
     Mutation(

@@ -731,7 +731,9 @@ class WallboxAccount(CloudAccount):
             try:
                 await self._write(send, transport.way, patience, may_wait=may_wait, urgent=urgent)
             finally:
-                self._poller.wake()  # the next slot is for the status that proves the command
+                now = self._clock.monotonic()
+                if self._budgets.reads.free_at(now) > now:  # a status read at once would come too early
+                    self._poller.wake()  # the next slot is for the status that proves the command
 
     @override
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
