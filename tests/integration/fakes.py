@@ -297,7 +297,8 @@ class House:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until Home Assistant has no work left."""
+        """Wait until Home Assistant and the chargers, whose tasks it does not know, have no work left."""
+        await self.clock.settle()
         await self.hass.async_block_till_done()
 
     async def pass_time(self, seconds: float) -> None:

@@ -25,6 +25,27 @@ MUTATIONS = (
         tests=("tests/wallbox/test_account.py", "-k", "i3"),
     ),
     Mutation(
+        name="poller-not-woken-after-command",
+        at="wallbox.account:WallboxAccount.execute",
+        find="self._poller.wake()",
+        put="pass",
+        tests=("tests/wallbox/test_account.py", "-k", "after_each_command"),
+    ),
+    Mutation(
+        name="status-from-before-command-delays-next",
+        at="wallbox.account:WallboxAccount._next_status_read",
+        find="refresh.tried_at < transport.written_at",
+        put="False",
+        tests=("tests/wallbox/test_account.py", "-k", "after_each_command"),
+    ),
+    Mutation(
+        name="roles-before-awaited-status",
+        at="wallbox.account:WallboxAccount._next_slow_read",
+        find="not self._awaits_report",
+        put="True",
+        tests=("tests/wallbox/test_account.py", "-k", "status_after_command"),
+    ),
+    Mutation(
         name="reads-too-often",
         at="wallbox.rate_limit",
         find="READ_EVERY = 60.0",

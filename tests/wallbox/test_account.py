@@ -8,7 +8,7 @@ import pytest
 from custom_components.chargekeeper.core.breaker import BreakerState
 from custom_components.chargekeeper.core.errors import TransportBusy, TransportDown
 from custom_components.chargekeeper.core.model import PROBLEM, ROLE, SCHEDULE, STATUS as STATUS_VALUE, Role, Status
-from custom_components.chargekeeper.core.transport import Presence, StatusReport
+from custom_components.chargekeeper.core.transport import Presence, SetCurrent, StatusReport
 from tests.simulators.wallbox_cloud import Fault
 from tests.simulators.world import Car, SimulatedCharger
 
@@ -85,6 +85,30 @@ async def test_two_thirds_of_slow_reads_are_status_while_other_reads_are_due(soc
         assert kinds["details"] > 4
         assert kinds["schedules"] > 4
         assert kinds["status"] / slow == pytest.approx(2 / 3, abs=0.03)
+
+
+async def test_status_read_in_next_slot_after_each_command(rig: Rig) -> None:
+    await rig.settle_in()
+    await rig.until_get("/users/refresh-token", within=HOUR)  # it takes a slot too
+    for amps in (10, 12):  # the second one follows soon after a status
+        await rig.until_get(GROUPS)
+        sent_at = rig.clock.monotonic()
+        await rig.transport(FREE).execute(SetCurrent(amps), patience=5)
+        await rig.clock.advance(MINUTE)
+        assert [request.path for request in rig.data_gets() if request.at > sent_at] == [f"{STATUS}{FREE}"]
+
+
+async def test_status_after_command_read_before_roles_and_schedules(socket_enabled: None) -> None:
+    async with rigged(idle_world(40)) as rig:
+        rig.account.start()
+        await rig.clock.advance(3 * HOUR)  # every status was read, most roles and schedules were not
+        sent_at = rig.clock.monotonic()
+        serials = ("710003", "710017", "710029")
+        for serial in serials:
+            await rig.transport(serial).execute(SetCurrent(10), patience=5)
+        await rig.clock.advance(7 * MINUTE)
+        slow = [request.path for request in rig.data_gets(sent_at) if request.path != GROUPS]
+        assert sorted(slow[:3]) == [f"{STATUS}{serial}" for serial in serials]
 
 
 async def test_charger_with_oldest_sign_of_life_read_next(socket_enabled: None) -> None:

@@ -333,11 +333,12 @@ class WallboxAccount(CloudAccount):
         """Return the next read of the slow round, or None if none is due.
 
         Two status reads are followed by one read of a role or schedule. Until the status of each charger was requested
-        once, only status reads run: without a status, no entity has a value.
+        once, only status reads run: without a status, no entity has a value. A status that may prove a recent command
+        comes first too: a load group pauses a charger that does not show a reduction in time.
         """
         status = self._next_status_read()
         daily = self._next_daily_read()
-        daily_first = self._slow_reads % 3 == 2 and not self._has_unread_status
+        daily_first = self._slow_reads % 3 == 2 and not self._has_unread_status and not self._awaits_report
         return daily or status if daily_first else status or daily
 
     @property
@@ -349,6 +350,12 @@ class WallboxAccount(CloudAccount):
             if not transport.removed_from_account
         )
 
+    @property
+    def _awaits_report(self) -> bool:
+        """True while the effect of a recent command was not reported yet."""
+        awaited_since = self._clock.monotonic() - AWAITED_FOR
+        return any(transport.written_at > awaited_since for transport in self._transports.values())
+
     def _next_status_read(self) -> Callable[[], Awaitable[None]] | None:
         now = self._clock.monotonic()
 
@@ -359,7 +366,9 @@ class WallboxAccount(CloudAccount):
             quiet_for = DOUBT_CHARGING_AFTER if transport.power_flows else STATUS_EVERY
             if transport.last_report is not None and transport.last_report.status is Status.OFFLINE:
                 quiet_for = DAILY
-            elif transport.written_at > NEVER:  # only the status has the `last_sync` that proves a command
+            elif refresh.tried_at < transport.written_at:  # only the status has the `last_sync` that proves a command
+                return transport.written_at
+            elif transport.written_at > NEVER:
                 recent = now < transport.written_at + AWAITED_FOR
                 return refresh.tried_at + (AWAITED_EVERY if recent else RETRY_EVERY)
             return refresh.due_at(min(max(transport.evidence_at, refresh.read_at) + quiet_for, refresh.read_at + DAILY))
@@ -719,7 +728,12 @@ class WallboxAccount(CloudAccount):
                 with nullcontext() if isinstance(command, Restart | Install) else transport.writing(command):
                     await self._send(transport, command)
 
-            await self._write(send, transport.way, patience, may_wait=may_wait, urgent=urgent)
+            try:
+                await self._write(send, transport.way, patience, may_wait=may_wait, urgent=urgent)
+            finally:
+                now = self._clock.monotonic()
+                if self._budgets.reads.free_at(now) > now:  # a status read at once would come too early
+                    self._poller.wake()  # the next slot is for the status that proves the command
 
     @override
     async def write_schedule(self, transport: WallboxCloudTransport, windows: Schedule) -> None:
