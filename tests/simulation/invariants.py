@@ -469,7 +469,8 @@ class PursesKept(Invariant):
         self._login: Request | None = None
         self._was_killed = False
         self._unclean_start = -inf
-        self._urgent_refresh_at = -inf  # one that reductions may have needed
+        self._signed_in_at = -inf  # the last sign-in or refresh of the regular budget
+        self._urgent_refresh_at = -inf  # one beyond it, that reductions may have needed
 
     @override
     def killed(self) -> None:
@@ -511,14 +512,18 @@ class PursesKept(Invariant):
     def _sign_in(self, request: Request) -> None:
         self._take(self._sign_ins, request)
         last, self._login = self._login, request
-        if last is None or request.at - last.at >= 60.0 - 1e-3:
-            return
-        if request.path.endswith("refresh-token") and request.at >= self._urgent_refresh_at + 300.0 - 1e-3:
+        refused_at = -inf
+        if last is not None and last.path.endswith("refresh-token") and last.status in {401, 403}:
+            refused_at = last.at
+        if request.at >= self._signed_in_at + 60.0 - 1e-3:
+            self._signed_in_at = request.at
+        elif request.path.endswith("signin") and refused_at > -inf:  # it belongs to the refused refresh
+            if refused_at != self._urgent_refresh_at:
+                self._signed_in_at = request.at
+        elif request.path.endswith("refresh-token") and request.at >= self._urgent_refresh_at + 300.0 - 1e-3:
             self._urgent_refresh_at = request.at
-            return
-        refused_refresh = last.path.endswith("refresh-token") and last.status in {401, 403}
-        if not (refused_refresh and request.path.endswith("signin")):
-            self.fail(f"{request.path} came {request.at - last.at:.1f} s after {last.path} ({last.status})")
+        else:
+            self.fail(f"{request.path} came {request.at - self._signed_in_at:.1f} s after the last paced sign-in")
 
     def _read(self, request: Request) -> None:
         last, self._last = self._last, request

@@ -116,10 +116,10 @@ def _guard_skipped(stack: ExitStack) -> None:
 def _restart_sent_twice(stack: ExitStack) -> None:
     real = Router.send
 
-    async def send(self: Router, transport: Transport, command: Command, *, hurried: bool = False) -> None:
-        await real(self, transport, command, hurried=hurried)
+    async def send(self: Router, transport: Transport, command: Command, **options: Any) -> None:
+        await real(self, transport, command, **options)
         if isinstance(command, Restart):
-            await real(self, transport, command, hurried=hurried)
+            await real(self, transport, command, **options)
 
     _instead(stack, Router, "send", send)
 

@@ -109,8 +109,8 @@ def _nothing(_box: Box, _amps: float | None) -> None:
 
 
 def _all_to_each(stack: ExitStack) -> None:
-    for name in ("shares", "allocate"):
-        _instead(stack, group, name, lambda amps, claims: [floor(amps)] * len(claims))
+    _instead(stack, group, "static_shares", lambda spec: [floor(spec.limit)] * len(spec.members))
+    _instead(stack, group, "allocate", lambda limit, claims: [floor(limit)] * len(claims))
     _instead(stack, group.LoadGroup, "_room", lambda self, _state: self.spec.limit)
 
 
