@@ -34,12 +34,15 @@ class Echoes:
         """Record the end of a call: a slow entity may write its echo only then."""
         self._until[link] = self._clock.monotonic() + ECHO
 
-    def is_echo(self, link: str, state: State) -> bool:
-        """Return True if a state of a commanded entity may only repeat the last call."""
+    def is_echo(self, link: str, context: Context) -> bool:
+        """Return True if a state of a commanded entity may only repeat the last call.
+
+        `context` is that of the event: a state that is reported again unchanged keeps the context of its first write.
+        """
         if link not in self._until:
             return False
-        context_id = self._contexts[link]
-        return self._clock.monotonic() < self._until[link] or context_id in {state.context.id, state.context.parent_id}
+        is_ours = self._contexts[link] in {context.id, context.parent_id}
+        return self._clock.monotonic() < self._until[link] or is_ours
 
 
 def only_repeats(state: State) -> bool:

@@ -492,7 +492,7 @@ class EntityTransport(Transport):
             pass  # its state is the time of our own call
         elif link in COMMANDED and state is not None and _is_known(state) and only_repeats(state):
             self._unproven.add(link)
-        elif link in COMMANDED and state is not None and self._echoes.is_echo(link, state):
+        elif link in COMMANDED and state is not None and self._echoes.is_echo(link, event.context):
             self._keep_report(link, old)
         elif state is not None and _is_known(state):
             restores = self._restores(state.entity_id)

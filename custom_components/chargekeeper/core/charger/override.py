@@ -612,6 +612,8 @@ class OverrideController:
         acknowledgement is not an effect: ChargeKeeper repeats both until a later report shows nothing left to undo.
         """
         self._released_at = self._authority.latest
+        if intent.stopped and schedule.inside(intent.originals, self._clock.now()):
+            intent = await self._release_in_window(transport, intent)
         try:
             present = await transport.read_schedule() if intent.originals else ()
         except NotApplicable:
@@ -641,6 +643,13 @@ class OverrideController:
         self._sent_at = self._clock.monotonic()
         if transport.presence is Presence.ONLINE:
             self._router.read_back(transport)
+
+    async def _release_in_window(self, transport: Transport, intent: OverrideIntent) -> OverrideIntent:
+        """End the pause that stopped the draw: by its own schedule, disabled or not, the charger may charge now."""
+        left_paused = await self._hand_back(transport, stopped=True)
+        released = replace(intent, stopped=False, sent=False, left_paused=left_paused)
+        await self._context.save_or_keep(override=released)
+        return released
 
     async def _free(self, transport: Transport, intent: OverrideIntent) -> None:
         """Hand control back at once if the disabled windows can only be enabled later."""

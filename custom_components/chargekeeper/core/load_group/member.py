@@ -99,6 +99,7 @@ class MemberState:
     in_flight: bool = False
     is_adjustable: bool = True  # False: only a pause lowers its current
     can_pause: bool = False
+    knows_setting: bool = True  # False: only a pause is safe, since any current could be a raise
     defies: bool = False  # it refused or ignored a lower current, and still has the higher one
     excess: MeasuredExcess = field(default_factory=MeasuredExcess)
     overdrawn: float = 0.0  # the highest current measured above its setting, until its car keeps to the setting
@@ -143,7 +144,8 @@ class MemberState:
         has_current = Capability.CURRENT in snapshot.capabilities
         only_paused = self.can_pause and (not has_current or not is_known or self.overdrawn > 0)
         self.is_adjustable = not self.is_live or not only_paused
-        if self.resumed_with is not None and not has_current and self.current_setting > self.resumed_with:
+        self.knows_setting = is_known
+        if self.resumed_with is not None and not has_current and self.resumed_with < self.current_setting < inf:
             self.regained = self.current_setting
         self.possible_current = max(self.current_setting, self.excess.amps)
         if self.in_flight or not self.is_live:
@@ -224,7 +226,7 @@ class MemberState:
         if not self.is_adjustable:
             is_above = max(self.current_setting, self.excess.amps) > self.target
             return [STOP] if is_above and not self.is_idle else []
-        lowers = self.current_setting > lowest
+        lowers = self.knows_setting and self.current_setting > lowest
         pauses = self.target == 0 or (lowers and self.defies and self.can_pause)
         pause: list[Setting] = [STOP] if pauses and not self.is_idle else []
         return [*pause, SetCurrent(lowest)] if lowers else pause
