@@ -8,6 +8,7 @@ from custom_components.chargekeeper.core.load_group.measured import MeasuredExce
 from custom_components.chargekeeper.core.load_group.member import IGNORED_AFTER
 from custom_components.chargekeeper.core.load_group.shares import Claim, shares
 from custom_components.chargekeeper.core.model import (
+    CHARGING_CURRENT,
     CURRENT,
     CURRENT_L1,
     CURRENT_L2,
@@ -17,6 +18,7 @@ from custom_components.chargekeeper.core.model import (
     STATUS,
     UNIT_RATING,
     VOLTAGE,
+    WIRE_RATING,
     Capability,
     Property,
     Reading,
@@ -409,3 +411,44 @@ async def test_member_without_car_that_refuses_lower_current_counts_with_its_set
     await bench.poll_minutes(3)
     assert (first.paused, second.group_room()) == (False, 2), "its car would draw 30 A"
     assert second.paused
+
+
+def hide_limits(member: FakeMember) -> None:
+    """Let a member report neither its setting nor its wire rating, until `_publish` is restored."""
+    publish = member._publish
+
+    def without_limits() -> None:
+        member._shown.discard(CHARGING_CURRENT.key)
+        member._shown.discard(WIRE_RATING.key)
+        publish()
+
+    member._publish = without_limits  # type: ignore[method-assign]
+
+
+async def test_group_continues_while_resumed_member_has_no_known_setting() -> None:
+    bench = await settled(20, 9, 9, adjusts=False)
+    first, second = bench.members
+    second.adjusts = True
+    first.amps = 16
+    await bench.poll_minutes(3)
+    first.amps = 9
+    await bench.poll_minutes(30)
+    assert START_AGAIN in first.commands
+    hide_limits(first)
+    second.amps = 32
+    await bench.poll_minutes(30)
+    assert second.amps <= 10
+
+
+async def test_member_lowered_once_its_unknown_setting_is_readable_again() -> None:
+    bench = await settled(32, 16, 16, capable=frozenset({Capability.CURRENT}))
+    first, _ = bench.members
+    publish = first._publish
+    hide_limits(first)
+    before = len(first.sent)
+    await bench.poll_minutes(2)
+    assert len(first.sent) == before, "any current could be a raise"
+    first._publish = publish  # type: ignore[method-assign]
+    first.amps = 32
+    await bench.poll_minutes(30)
+    assert first.amps <= 16

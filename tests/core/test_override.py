@@ -1514,6 +1514,22 @@ async def test_original_windows_kept_while_schedule_is_unreadable(bench: Bench) 
     assert bench.issues() == frozenset()
 
 
+@pytest.mark.parametrize("error", [NotAllowed("role_too_low"), NotApplicable("schedule_not_taken"), UNREADABLE])
+async def test_paused_charger_charges_in_its_window_although_schedule_cannot_be_restored(
+    bench: Bench, error: ChargerError
+) -> None:
+    await switch_on_disabling_all_windows(bench)
+    bench.cloud.schedule_error = error
+    with pytest.raises(type(error)):
+        await bench.charger.set_override(False)
+    assert bench.device.status() is Status.PAUSED
+    seen: dict[int, Status] = {}
+    for _ in range(20):
+        await bench.poll(12, every=300)
+        seen[bench.clock.now().hour] = bench.device.status()
+    assert (seen[20], seen[23], seen[3]) == (Status.PAUSED, Status.CHARGING, Status.CHARGING)
+
+
 async def test_pause_made_elsewhere_kept_while_schedule_is_unreadable(bench: Bench) -> None:
     await switch_on_disabling_all_windows(bench)
     bench.device.manual = Manual.PAUSE

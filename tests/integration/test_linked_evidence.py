@@ -119,6 +119,29 @@ async def test_assumed_number_is_unverified_and_raises_no_repair(home: Home, mon
     assert not any("commands_ignored" in issue for domain, issue in ir.async_get(home.hass).issues if domain == DOMAIN)
 
 
+async def test_number_that_writes_its_value_at_once_is_verified_by_later_polls(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Home Assistant reports an unchanged state with the old state object, and so with the context of our call."""
+    await home.link_and_lose_cloud()
+    await home.pass_time(60)
+    take = CurrentNumber.async_set_native_value
+
+    async def take_and_write(self: CurrentNumber, value: float) -> None:
+        await take(self, value)
+        self.async_write_ha_state()
+
+    monkeypatch.setattr(CurrentNumber, "async_set_native_value", take_and_write)
+    await set_current(home, 10)
+    for _ in range(5):
+        for entity in home.local.entities.values():
+            entity._context = None
+        home.local.report()
+        await home.pass_time(60)
+    assert home.from_link(CHARGING_CURRENT) == 10
+    assert outcomes(home)[-1] == "verified"
+
+
 async def test_press_of_a_linked_button_is_no_report(home: Home) -> None:
     """A button shows the time of our own call."""
     await home.link("status", "restart_button")
