@@ -38,4 +38,7 @@ class Part(StrEnum):
 
 
 ON = frozenset[Part]()
+"""The parts of every run."""
+READY = frozenset({Part.LOAD_GROUP, Part.CIRCUIT, Part.SAFE_DIRECTION})
+"""The parts whose planted defects the suite switches on, with the parts themselves, although `ON` lacks them."""
 ALL_PARTS = frozenset(Part)
