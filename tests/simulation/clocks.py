@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import count
+from math import inf
 from typing import override
 
 from custom_components.chargekeeper.core.clock import BootTime, Clock
@@ -52,21 +53,32 @@ class RunClock(Clock):
         """
         self._virtual = virtual
         self._ahead = ahead
-        self._timers: dict[int, tuple[Callable[[], None], Callable[[], None]]] = {}  # how to cancel, what is called
+        self._timers: dict[int, tuple[float, Callable[[], None], Callable[[], None]]] = {}
+        """Per timer when it is due by the virtual clock, how to cancel it, and what is called."""
+        self._resumes_at = -inf  # by the virtual clock
         self._numbers = count()
         self._dead = False
 
     @property
     def pending(self) -> list[str]:
         """Return the names of the callbacks of all pending timers."""
-        return [getattr(callback, "__qualname__", repr(callback)) for _, callback in self._timers.values()]
+        return [getattr(callback, "__qualname__", repr(callback)) for _, _, callback in self._timers.values()]
 
     def kill(self) -> None:
         """Stop all timers: no timer fires any more."""
         self._dead = True
-        for cancel, _ in self._timers.values():
+        for _, cancel, _ in self._timers.values():
             cancel()
         self._timers.clear()
+
+    def suspend(self, seconds: float) -> None:
+        """Let the host sleep from now on: the monotonic clock and all timers stand still for so long."""
+        now = self._virtual.monotonic()
+        self._resumes_at = now + seconds
+        self._ahead -= seconds
+        for number, (due, cancel, callback) in list(self._timers.items()):
+            cancel()
+            self._arm(number, due + seconds, callback)
 
     @override
     def now(self) -> datetime:
@@ -74,7 +86,7 @@ class RunClock(Clock):
 
     @override
     def monotonic(self) -> float:
-        return self._virtual.monotonic() + self._ahead
+        return max(self._virtual.monotonic(), self._resumes_at) + self._ahead
 
     @override
     def boot_time(self) -> BootTime:
@@ -94,19 +106,21 @@ class RunClock(Clock):
         if self._dead:
             return _nothing
         number = next(self._numbers)
+        self._arm(number, max(self._virtual.monotonic(), self._resumes_at) + seconds, callback)
 
+        def cancel() -> None:
+            if (timer := self._timers.pop(number, None)) is not None:
+                timer[1]()
+
+        return cancel
+
+    def _arm(self, number: int, due: float, callback: Callable[[], None]) -> None:
         def fire() -> None:
             del self._timers[number]
             callback()
 
-        cancel_timer = self._virtual.call_later(seconds, fire)
-        self._timers[number] = (cancel_timer, callback)
-
-        def cancel() -> None:
-            if self._timers.pop(number, None) is not None:
-                cancel_timer()
-
-        return cancel
+        wait = due - self._virtual.monotonic()
+        self._timers[number] = (due, self._virtual.call_later(wait, fire), callback)
 
     @override
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:

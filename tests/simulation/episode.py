@@ -12,7 +12,9 @@ import time
 
 from tests.simulation.happenings import Process
 from tests.simulation.house import House
-from tests.simulation.processes import ALL, CHANGES_OF_CLOCKS
+from tests.simulation.part_processes import kinds_with
+from tests.simulation.parts import ON, Part
+from tests.simulation.processes import CHANGES_OF_CLOCKS
 from tests.simulation.report import Broken, Counts, Violation
 from tests.simulation.scene import HOUR, LOGGER, Scene, Secrets
 
@@ -20,18 +22,18 @@ EPISODE_HOURS = 100.0
 LOOK_EVERY = 60.0
 
 
-async def play(seed: int, number: int, hours: float) -> tuple[Counts, Violation | None]:
+async def play(seed: int, number: int, hours: float, parts: frozenset[Part] = ON) -> tuple[Counts, Violation | None]:
     """Play episode `number` of a seed for `hours`; return the counts, and the violation that ended the episode."""
     name = f"{seed}/{number}"
     random = Random(name)
     start = random.choice(CHANGES_OF_CLOCKS) - timedelta(hours=random.uniform(-200, 90))
     global_random.seed(name)
     begun = time.perf_counter()  # real time, for the report only
-    house = House(name, start, chargers=random.choice([3, 4]))
+    house = House(name, start, chargers=random.choice([3, 4]), parts=parts)
     with listening(house):
         await house.cloud.start()
         try:
-            violation = await to_its_end(Episode(house, random, ALL), hours)
+            violation = await to_its_end(Episode(house, random, kinds_with(parts)), hours)
         finally:
             await house.cloud.stop()
     house.counts.hours = house.hours

@@ -13,6 +13,8 @@ from aiohttp.tracing import Trace
 
 from custom_components.chargekeeper.core.charger import Charger, ChargerEvent, ChargerOptions
 from custom_components.chargekeeper.core.errors import ChargerError
+from custom_components.chargekeeper.core.load_group.group import LoadGroup
+from custom_components.chargekeeper.core.load_group.shares import GroupSpec
 from custom_components.chargekeeper.core.model import Identity, Maker
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from tests.simulation.clocks import RunClock
@@ -196,8 +198,11 @@ class Home(Run):
         cloud: Reachable,
         email: str,
         password: str,
+        spec: GroupSpec | None = None,
     ) -> None:
         super().__init__(disk, clock, observer)
+        self.group: LoadGroup | None = None
+        self._spec = spec
         self.local: dict[str, LocalTransport] = {}
         self._session = aiohttp.ClientSession(connector=PairConnector(cloud))
         self.account = WallboxAccount(
@@ -215,15 +220,18 @@ class Home(Run):
         if self._disk.budgets is not None:
             self.account.restore_budgets(json.loads(self._disk.budgets))
         self.account.listen_outage(self._observer.outage)
+        self._open_group()
         for serial, options in chargers.items():
             self._start_keeper(serial, options, links.get(serial))
         self.account.start()
+        self._start_group()
         self._saving()
 
     @override
     async def stop(self) -> None:
         for charger in self.chargers.values():
             charger.close()
+        await self._close_group()
         for charger in self.chargers.values():
             await charger.stop()
         self._save_snapshots()
@@ -236,19 +244,23 @@ class Home(Run):
     async def reload(self, chargers: dict[str, ChargerOptions], links: dict[str, LocalLink], stopped: Told) -> None:
         """Reload the entry: stop its objects, call `stopped`, and start again."""
         await self.account.stop()
+        await self._close_group()
         for charger in self.chargers.values():
             await charger.stop()
         self.unplug_links()
         self._save_snapshots()
         self._stop_saving()
         stopped()
+        self._open_group()
         for serial, charger in self.chargers.items():
             charger.options = chargers[serial]
             charger.add_transport(self.account.transport(serial))
+            self._attach(charger)
             charger.start()
             if serial in links:
                 self.plug_link(links[serial])
         self.account.start()
+        self._start_group()
         self._saving()
 
     def plug_link(self, link: LocalLink) -> None:
@@ -287,11 +299,38 @@ class Home(Run):
         )
         charger.listen_events(lambda event: self._observer.keeper_event(serial, event))
         charger.add_transport(self.account.transport(serial))
+        self._attach(charger)
         charger.start()
         if link is not None:
             self.plug_link(link)
 
+    # The load group
+
+    def _open_group(self) -> None:
+        if self._spec is not None:
+            self.group = LoadGroup(self.clock, self._spec, self._save_group)
+            self.group.restore(None if self._disk.group is None else json.loads(self._disk.group))
+
+    def _attach(self, charger: Charger) -> None:
+        if self.group is not None and self.group.has(charger.identity.key):
+            self.group.attach(charger)
+
+    def _start_group(self) -> None:
+        if self.group is not None:
+            self.group.start()
+
+    async def _close_group(self) -> None:
+        if self.group is not None:
+            await self.group.stop()
+            self.group = None
+
     # The disk
+
+    async def _save_group(self, record: dict[str, object]) -> None:
+        text = json.dumps(record)
+        await self._reach("group not saved yet")
+        self._disk.group = text
+        await self._reach("group saved")
 
     async def _save_purses(self, budgets: dict[str, object]) -> None:
         text = json.dumps(budgets)

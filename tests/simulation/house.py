@@ -11,11 +11,19 @@ from typing import override
 from aiohttp import web
 
 from custom_components.chargekeeper.core.charger import ChargerOptions
+from custom_components.chargekeeper.core.load_group.shares import GroupSpec, Member
+from custom_components.chargekeeper.core.model import Maker
 from custom_components.chargekeeper.core.transport import START, Command
+from tests.simulation.circuit import Circuit
 from tests.simulation.clocks import RunClock, TrueClock
+from tests.simulation.danger import AnyDanger
+from tests.simulation.evidence import Evidence
+from tests.simulation.health import Health
 from tests.simulation.home import Home, Run
 from tests.simulation.invariants import ALL, HouseSecrets, Invariant
 from tests.simulation.labels import label_of_command, label_of_options
+from tests.simulation.parts import ON, Part
+from tests.simulation.safe_direction import SafeDirection
 from tests.simulation.scene import AllStopped, Call, Scene, Told
 from tests.simulators.clock import VirtualClock
 from tests.simulators.http_server import CLOSING_GRACE, Breakage, Handler, Request
@@ -30,6 +38,13 @@ LONGEST_FAILBACK = 150.0
 """Seconds from the end of an outage until the cloud is used again (docs/design.md, section 10)."""
 LONGEST_WAIT = 700.0
 """Seconds for which a command of the user may wait for its turn."""
+BY_PART: dict[Part, type[Invariant]] = {
+    Part.ANY_DANGER: AnyDanger,
+    Part.CIRCUIT: Circuit,
+    Part.EVIDENCE: Evidence,
+    Part.SAFE_DIRECTION: SafeDirection,
+}
+"""Invariants that are watched only where their part is switched on."""
 
 
 class WatchedCloud(WallboxCloud):
@@ -87,8 +102,9 @@ def _content(response: web.StreamResponse) -> JsonObject | None:
 class House(Scene):
     """The house of one episode, with a cloud."""
 
-    def __init__(self, name: str, start: datetime, *, chargers: int) -> None:
+    def __init__(self, name: str, start: datetime, *, chargers: int, parts: frozenset[Part] = ON) -> None:
         super().__init__(name, VirtualClock(start))
+        self.parts = parts
         self.world = World(self.true_clock)
         self.cloud = WatchedCloud(self.world, self.true_clock)
         # A separate generator, so that the second kind of cloud does not change the rest of an episode.
@@ -100,7 +116,16 @@ class House(Scene):
         self.entered_password = PASSWORD
         self.fault_since: float | None = None
         self.healed_at: float | None = None
-        self.invariants: list[Invariant] = [make(self) for make in ALL]
+        self.home_since = inf
+        self.resumed_at = -inf
+        """When the host last woke up after it had been suspended."""
+        self.spec: GroupSpec | None = None
+        """The load group of some of the chargers."""
+        self.health = Health(self)
+        self.invariants: list[Invariant] = [
+            *(make(self) for part, make in BY_PART.items() if part in parts),
+            *(make(self) for make in ALL),
+        ]
         self.watches = [*self.invariants, HouseSecrets(self), AllStopped(self)]
         self.owners_schedule: dict[str, tuple[Window, ...]] = {}
         """The schedule that the owner last set, per charger; the charger's may differ only during an override."""
@@ -108,6 +133,7 @@ class House(Scene):
         self._read_only_since: dict[str, float] = {}
         self._asked: deque[tuple[float, str, str]] = deque(maxlen=200)
         self._furnish(chargers)
+        self._add_parts()
         self.cloud.arrived, self.cloud.answered = self._request_arrived, self._request_answered
 
     @property
@@ -133,6 +159,7 @@ class House(Scene):
     @override
     def look(self) -> None:
         self.world.advance()
+        self.health.look()
         super().look()
 
     # Home Assistant
@@ -141,14 +168,18 @@ class House(Scene):
     def begin_run(self) -> Home:
         self.healed_at = None
         clock = RunClock(self.clock, self.random.uniform(0, 1e6))
-        home = Home(self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password)
+        home = Home(
+            self.disk, clock, self, cloud=self.cloud, email=EMAIL, password=self.entered_password, spec=self.spec
+        )
         self.home = home
+        self.home_since = self.now
         home.start(self.options, self.links)
         return home
 
     @override
     def end_run(self) -> None:
         self.home = None
+        self.home_since = inf
 
     @override
     async def reload_entry(self) -> None:
@@ -156,6 +187,7 @@ class House(Scene):
         assert home is not None
 
         def stopped() -> None:
+            self.home_since = self.now
             for watch in self.watches:
                 watch.unloaded(home)
 
@@ -173,6 +205,25 @@ class House(Scene):
         for serial in self.options:
             self.charger(serial).unplug()
 
+    async def suspend_host(self, seconds: float) -> None:
+        """Suspend the machine that Home Assistant runs on; the world goes on."""
+        home = self.home
+        if home is None or home.dead:
+            return
+        self.note(f"the host is suspended for {seconds:.0f} s")
+        self.counts.events["suspensions"] += 1
+        home.clock.suspend(seconds)
+        self._asked = deque(((at + seconds, serial, what) for at, serial, what in self._asked), maxlen=200)
+        await self.clock.advance(seconds)
+        self.note("the host wakes up")
+        self.resumed_at = self.now
+        self.healed_at = None
+
+    def interrupted(self) -> None:
+        """Tell the watches that a call of the user was cancelled."""
+        for watch in self.watches:
+            watch.interrupted()
+
     @override
     def act(self, serial: str, what: str, call: Call, told: Told = lambda _answer: None) -> None:
         if self.home is not None and not self.home.dead:
@@ -187,6 +238,11 @@ class House(Scene):
                 owners[slot : slot + 1] = [window]
         charger.schedules = windows
         self.owners_schedule[charger.serial] = tuple(owners)
+
+    def limit_of_group(self, serial: str) -> float | None:
+        """Return the limit of the load group of a charger, in A; None if it has no load group."""
+        spec = self.spec
+        return None if spec is None or all(member.key[1] != serial for member in spec.members) else spec.limit
 
     def set_options(self, serial: str, options: ChargerOptions) -> None:
         """Set the user's options for a charger."""
@@ -226,6 +282,7 @@ class House(Scene):
             self.note(f"cloud ← {request.method} {request.path} {request.body}")
         self.counts.requests[f"{request.method} {'data' if self.cloud.is_data(request.path) else 'sign-in'}"] += 1
         self.world.advance()
+        self.health.look()
         for invariant in self.invariants:
             invariant.request_arrived(request)
         self.point("request arrived")
@@ -236,6 +293,7 @@ class House(Scene):
         if self.home is None or self.home.dead:
             return
         self.world.advance()
+        self.health.answered(request)
         for invariant in self.invariants:
             invariant.request_answered(request, answer)
         self.point("request answered")
@@ -279,6 +337,34 @@ class House(Scene):
         if local:
             link = self.links[serial] = LocalLink(self.world, serial, self.true_clock)
             link.arrived = lambda command: self._sent_locally(serial, command)
+
+    def _add_parts(self) -> None:
+        """Add what the parts that are switched on bring to this house, each by dice of its own."""
+        if Part.LOAD_GROUP in self.parts:
+            self._add_group(Random(f"{self.name} load group"))
+        if Part.WRITTEN in self.parts:
+            self.cloud.shows_written = Random(f"{self.name} written").random() < 0.6
+        if Part.LAG in self.parts:
+            self.cloud.lag = Random(f"{self.name} lag").choice([0.0, 12.0, 40.0])
+        if Part.REVERSED_METERS in self.parts:
+            dice = Random(f"{self.name} meters")
+            for link in self.links.values():
+                link.meter_reversed = dice.random() < 0.5
+
+    def _add_group(self, dice: Random) -> None:
+        serials = list(self.options)[: dice.choice([0, 2, 3, 4])]
+        if not serials:
+            return
+        lowest = 6 * len(serials)
+        limit = max(lowest, dice.choice([lowest, lowest + 2, 20, 24, 32]))
+        self.spec = GroupSpec("circuit", float(limit), tuple(Member((Maker.WALLBOX, serial)) for serial in serials))
+        for serial in serials:
+            kind = dice.choice(["willing", "willing", "willing", "refuses", "plain user"])
+            if kind == "refuses":
+                self.cloud.refuses_current.add(serial)
+            elif kind == "plain user":
+                self.cloud.plain_users.add(serial)
+            self.note(f"{serial}: on a circuit of {limit} A, {kind}")
 
 
 def _schedule(random: Random) -> tuple[Window, ...]:

@@ -40,6 +40,11 @@ def label_of_command(command: Command) -> str:
             return "install"
 
 
+def label_of_kind(kind: type) -> str:
+    """Return the first word of the label of a setting. Raises KeyError for anything else."""
+    return {SetCurrent: "current", SetCharging: "charging", SetLock: "lock", SetEcoMode: "eco"}[kind]
+
+
 def label_of_answer(answer: object) -> str:
     """Return how a command of the user ended. Raises TypeError for an answer that no command has."""
     match answer:

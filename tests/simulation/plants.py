@@ -10,21 +10,33 @@ from typing import Any
 from unittest.mock import patch
 
 from custom_components.chargekeeper.core import limits
-from custom_components.chargekeeper.core.charger import Charger, restart_service
+from custom_components.chargekeeper.core.charger import Charger, restart_service, sent_commands
+from custom_components.chargekeeper.core.charger.danger import DangerWatch
+from custom_components.chargekeeper.core.charger.evidence import Verdict
 from custom_components.chargekeeper.core.charger.intents import Intents, IntentStore
 from custom_components.chargekeeper.core.charger.readings import ReadingsStore
 from custom_components.chargekeeper.core.charger.router import Router
 from custom_components.chargekeeper.core.errors import ChargerError
-from custom_components.chargekeeper.core.model import Reading, ReadingClass, Readings, RestartAvailability, Source
+from custom_components.chargekeeper.core.load_group import group
+from custom_components.chargekeeper.core.model import (
+    Reading,
+    ReadingClass,
+    Readings,
+    RestartAvailability,
+    Source,
+)
 from custom_components.chargekeeper.core.reading_builder import Timestamp
-from custom_components.chargekeeper.core.transport import Command, Restart, Transport
+from custom_components.chargekeeper.core.transport import STOP, Command, Restart, SetCurrent, Transport
 from custom_components.chargekeeper.wallbox.account import WallboxAccount
 from custom_components.chargekeeper.wallbox.rate_limit import RequestBudgets
 from custom_components.chargekeeper.wallbox.transport import WallboxCloudTransport
 from tests.simulation.boxes.plants import PLANTS as BOX_PLANTS
+from tests.simulation.parts import Part
 
 LOGGER = logging.getLogger("custom_components.chargekeeper.planted")
 LATE_ROUNDS = 200
+QUEUED = 15.0
+"""Seconds."""
 
 type Planter = Callable[[ExitStack], None]
 
@@ -37,6 +49,8 @@ class Plant:
     what: str
     put: Planter
     boxes: bool = False
+    parts: frozenset[Part] = frozenset()
+    """The parts of the simulation that show it; without them it cannot be caught."""
 
 
 def _instead(stack: ExitStack, owner: object, name: str, replacement: object) -> None:
@@ -194,6 +208,31 @@ def _task_left(stack: ExitStack) -> None:
     _instead(stack, WallboxAccount, "stop", stop)
 
 
+def _acknowledged_is_verified(stack: ExitStack) -> None:
+    _instead(stack, sent_commands, "judge", lambda *_args, **_options: Verdict.CONFIRMED)
+
+
+def _one_way_asked(stack: ExitStack) -> None:
+    for name in ("updating", "flowing"):
+        _instead(stack, DangerWatch, name, property(lambda _watch: None))
+
+
+def _room_is_limit(stack: ExitStack) -> None:
+    _instead(stack, group.LoadGroup, "_room", lambda self, _state: self.spec.limit)
+    _instead(stack, group, "allocate", lambda limit, claims: [int(limit)] * len(claims))
+
+
+def _reductions_queued(stack: ExitStack) -> None:
+    real = WallboxCloudTransport.execute
+
+    async def execute(self: WallboxCloudTransport, command: Command, **options: Any) -> None:
+        if command == STOP or isinstance(command, SetCurrent):
+            await self._clock.sleep(QUEUED)
+        await real(self, command, **options)
+
+    _instead(stack, WallboxCloudTransport, "execute", execute)
+
+
 PLANTS: dict[str, Plant] = {
     "ceiling-without-load-group": Plant("I1", "the ceiling ignores the load group limit", _ceiling_without_load_group),
     "raise-always": Plant("I1", "every current is permitted", _raise_always),
@@ -211,6 +250,27 @@ PLANTS: dict[str, Plant] = {
     "serial-in-diagnostics": Plant("I12", "diagnostics name the charger", _serial_in_diagnostics),
     "timer-left": Plant("I13", "a timer is left running after a stop", _timer_left),
     "task-left": Plant("I13", "a task is left running after a stop", _task_left),
+    "acknowledged-is-verified": Plant(
+        "evidence", "an acknowledgment verifies a command", _acknowledged_is_verified, parts=frozenset({Part.EVIDENCE})
+    ),
+    "one-way-asked": Plant(
+        "any danger",
+        "only the way that carries a restart is asked",
+        _one_way_asked,
+        parts=frozenset({Part.ANY_DANGER}),
+    ),
+    "room-is-limit": Plant(
+        "circuit",
+        "each member of a load group gets all of its limit",
+        _room_is_limit,
+        parts=frozenset({Part.LOAD_GROUP, Part.CIRCUIT}),
+    ),
+    "reductions-queued": Plant(
+        "safe direction",
+        "a reduction waits its turn",
+        _reductions_queued,
+        parts=frozenset({Part.SAFE_DIRECTION}),
+    ),
 } | {name: Plant(*plant, boxes=True) for name, plant in BOX_PLANTS.items()}
 
 

@@ -395,7 +395,7 @@ class User(Process):
             (self._charging, 4),
             (self._lock, 2),
             (self._eco, 1),
-            (self._restart, 4),
+            (self.restart, 4),
             (self._install, 1),
             (self._options_changed, 2),
             (self._password, 1),
@@ -411,6 +411,7 @@ class User(Process):
         for task in list(home.commands)[-1:]:
             self.house.note("the service call is cancelled")
             self.house.counts.events["calls cancelled"] += 1
+            self.house.interrupted()
             task.cancel()
 
     def _set(self, serial: str, setting: Setting) -> None:
@@ -433,7 +434,8 @@ class User(Process):
     def _eco(self, serial: str) -> None:
         self._set(serial, SetEcoMode(self.random.choice(list(EcoMode))))
 
-    def _restart(self, serial: str) -> None:
+    def restart(self, serial: str) -> None:
+        """Press the restart button."""
         house = self.house
         if house.home is None or house.home.dead:
             return

@@ -15,12 +15,13 @@ import time
 from tests.simulation import episode as cloud
 from tests.simulation.boxes import episode as boxes
 from tests.simulation.episode import EPISODE_HOURS
+from tests.simulation.parts import ALL_PARTS, ON, Part
 from tests.simulation.plants import PLANTS, planted
 from tests.simulation.report import Counts, Violation
 
 BOX_SHARE = 0.25
 """Hours in the house with boxes per hour in the house with the cloud."""
-HOUSES = {"cloud": cloud.play, "boxes": boxes.play}
+HOUSES = ("boxes", "cloud")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Task:
     number: int
     hours: float
     plant: str | None
+    parts: frozenset[Part]
 
 
 def run(task: Task) -> tuple[Counts, Violation | None]:
     """Play one episode in a separate process."""
     with planted(task.plant):
-        return asyncio.run(HOUSES[task.house](task.seed, task.number, task.hours))
+        if task.house == "cloud":
+            return asyncio.run(cloud.play(task.seed, task.number, task.hours, task.parts))
+        return asyncio.run(boxes.play(task.seed, task.number, task.hours))
 
 
 def main() -> int:
@@ -46,9 +50,17 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=1000.0, help="simulated hours (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same run (default 1)")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="switch on one known defect, which must be caught")
-    parser.add_argument("--house", choices=sorted(HOUSES), help="only this house, for all the hours")
+    parser.add_argument("--house", choices=HOUSES, help="only this house, for all the hours")
     parser.add_argument("--episode", type=int, help="only this episode of the run, 100 h long; needs --house")
     parser.add_argument("--jobs", type=int, default=os.process_cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument(
+        "--with",
+        dest="parts",
+        action="append",
+        default=[],
+        choices=[*sorted(Part), "all"],
+        help="switch on one more part of the simulation, or all of them",
+    )
     parser.add_argument("--list", action="store_true", help="list the defects that can be planted")
     options = parser.parse_args()
     if options.list:
@@ -64,8 +76,9 @@ def main() -> int:
 
 def _tasks(options: argparse.Namespace) -> Iterator[Task]:
     """Yield the episodes of both houses alternately, so that the machine is equally busy for all of them."""
+    parts = _parts(options)
     if options.episode is not None:
-        yield Task(options.house, options.seed, options.episode, EPISODE_HOURS, options.plant)
+        yield Task(options.house, options.seed, options.episode, EPISODE_HOURS, options.plant, parts)
         return
     left = {"cloud": options.hours, "boxes": options.hours * BOX_SHARE}
     if options.house is not None:
@@ -73,9 +86,17 @@ def _tasks(options: argparse.Namespace) -> Iterator[Task]:
     numbers = dict.fromkeys(left, 0)
     while any(hours > 0 for hours in left.values()):
         house = max(left, key=lambda name: left[name] / (BOX_SHARE if name == "boxes" else 1.0))
-        yield Task(house, options.seed, numbers[house], min(EPISODE_HOURS, left[house]), options.plant)
+        yield Task(house, options.seed, numbers[house], min(EPISODE_HOURS, left[house]), options.plant, parts)
         left[house] -= EPISODE_HOURS
         numbers[house] += 1
+
+
+def _parts(options: argparse.Namespace) -> frozenset[Part]:
+    """Return the parts of every run, those asked for, and those that show the planted defect."""
+    if "all" in options.parts:
+        return ALL_PARTS
+    shown = frozenset[Part]() if options.plant is None else PLANTS[options.plant].parts
+    return ON | shown | {Part(name) for name in options.parts}
 
 
 def _run_all(tasks: list[Task], jobs: int) -> int:

@@ -63,8 +63,14 @@ class Watch:
     def keeper_event(self, serial: str, event: ChargerEvent) -> None:
         """Handle an event of a charger."""
 
+    def asked(self, serial: str, what: str) -> None:
+        """Handle that the user is about to act on a charger."""
+
     def answered(self, serial: str, what: str, answer: object) -> None:
         """Handle the end of a user's command, with its answer or error."""
+
+    def interrupted(self) -> None:
+        """Handle that a call of the user was cancelled; no answer follows."""
 
     def look(self) -> None:
         """Check the house after a minute or an event, while no work is pending."""
@@ -270,13 +276,13 @@ class Scene(Observer):
     """Hours at the end of an episode with only charging cars, and hours of each last step."""
 
     def __init__(self, name: str, clock: VirtualClock) -> None:
+        self.name = name
         self.random = Random(f"{name} house")
         self.clock = clock
         self.true_clock = TrueClock(clock)
         self.disk = Disk()
         self.counts = Counts()
         self.fuse: Fuse | None = None
-        self.unclean_at = -inf
         self.watches: Sequence[Watch] = ()
         self._trace: deque[str] = deque(maxlen=TRACE)
         self._violations: list[Violation] = []
@@ -375,7 +381,6 @@ class Scene(Observer):
         if self.run is not None and not self.run.dead:
             self.note("Home Assistant is killed")
             self.counts.events["kills"] += 1
-            self.unclean_at = self.now
             self.run.kill()
 
     async def bury_home(self) -> None:
@@ -412,6 +417,8 @@ class Scene(Observer):
         if self.run is None or self.run.dead:
             return
         self.note(f"{serial}: the user: {what}")
+        for watch in self.watches:
+            watch.asked(serial, what)
 
         def answered(answer: object) -> None:
             label = label_of_answer(answer)

@@ -158,6 +158,16 @@ class FaultyServer(ABC):
         """The fault set last, or `NONE`."""
         return self._breakages[-1].fault if self._breakages else Fault.NONE
 
+    @property
+    def breakages(self) -> tuple[Breakage, ...]:
+        """The faults that may still hit a request."""
+        return tuple(breakage for breakage in self._breakages if breakage.next_requests != 0)
+
+    def remove_fault(self, breakage: Breakage) -> None:
+        """Remove one fault, unless it is gone already."""
+        if breakage in self._breakages:
+            self._breakages.remove(breakage)
+
     def now(self) -> datetime:
         """Return the time of the server's wall clock, UTC."""
         return self.clock.now() + timedelta(seconds=self.clock_offset)

@@ -74,7 +74,7 @@ STATUS_OF = {
 
 
 class LocalLink:
-    """The wire to one charger. Set `up`, `latency` (s from command to effect) and `refuses` at any time.
+    """The wire to one charger. Set `up`, `latency` (s from command to effect) and the faults at any time.
 
     The link calls `arrived` for every command that reaches the charger, before the command takes effect.
     """
@@ -84,9 +84,17 @@ class LocalLink:
         self.up = True
         self.latency = 0.2
         self.refuses = False
+        self.silent = False
+        """True if no report comes although the link seems to be up; commands are acknowledged and lost."""
+        self.stuck = False
+        """True if each new report repeats the status of an old one."""
+        self.meter_reversed = False
+        """True if the meter counts in the other direction: power and current are negative."""
         self.arrived: Callable[[Command], None] = lambda _command: None
         self.reported_at = -inf
         """Monotonic time, by the clock of the link, of the last report that was read."""
+        self.told: tuple[int, State] | None = None
+        """The setting (A) and the state in the last report that was read."""
         self._world = world
         self._clock = clock
 
@@ -104,19 +112,26 @@ class LocalLink:
         """Return the charger's current state. Raise NoConnection if the charger does not answer."""
         if not self.carries:
             raise NoConnection("unreachable")
+        charger = self.charger
         self.reported_at = self._clock.monotonic()
-        return self.charger
+        if not (self.stuck and self.told is not None):
+            self.told = (charger.max_charging_current, charger.state)
+        return charger
 
     def send(self, command: Command) -> asyncio.Future[None]:
         """Send a command. Answer and effect follow `latency` seconds later. Raise NoConnection if the link is cut."""
         if not self.carries:
             raise NoConnection("unreachable")
-        self.arrived(command)
+        if not self.silent:
+            self.arrived(command)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        is_lost = self.silent
 
         def take_effect() -> None:
-            if not self.carries:
-                return  # the command is lost, and so is the answer
+            if is_lost and not answer.done():
+                answer.set_result(None)
+            if is_lost or not self.carries:
+                return  # the command is lost, and usually so is the answer
             try:
                 self._carry_out(command)
             except (NotAllowed, NotApplicable) as err:
@@ -272,13 +287,16 @@ class LocalTransport(Transport):
         self._arm()
 
     def _read_report(self) -> None:
-        """Read a report. Raise NoConnection if the charger does not answer."""
+        """Read a report, if one comes. Raise NoConnection if the charger does not answer."""
+        if self._link.silent and self._link.carries:
+            self.breaker.good()
+            return
         try:
             charger = self._link.report()
         except NoConnection:
             self.breaker.bad(Failure.CONNECT)
             raise
-        status = STATUS_OF[charger.state]
+        status = STATUS_OF[charger.state if self._link.told is None else self._link.told[1]]
         self._last_report = StatusReport(status, None if status is Status.ERROR else charger.car is not None)
         self._status_received_at = self._clock.monotonic()
         self._endpoint_contact_at = self._clock.now()
@@ -299,8 +317,9 @@ class LocalTransport(Transport):
         if last_report.car_connected is not None:
             put(CAR_CONNECTED, last_report.car_connected)
         put(PROBLEM, last_report.status is Status.ERROR)
-        put(POWER, charger.power_kw * 1000)
-        put(CURRENT, float(charger.amperes) if charger.power_kw else 0.0)
+        sign = -1 if self._link.meter_reversed else 1
+        put(POWER, sign * charger.power_kw * 1000)
+        put(CURRENT, float(sign * charger.amperes) if charger.power_kw else 0.0)
         put(CHARGING_CURRENT, float(charger.max_charging_current))
         return readings
 

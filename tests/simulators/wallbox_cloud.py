@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import IntEnum, StrEnum
 from itertools import count
 import json
+from math import inf
 from typing import override
 
 from aiohttp import hdrs, web
@@ -21,7 +22,7 @@ from custom_components.chargekeeper.core.clock import Clock
 from tests.simulators import wallbox_payloads as payloads
 from tests.simulators.http_server import Authorization, Fault, FaultyServer, Json, Request
 from tests.simulators.wallbox_payloads import DAYS, OFFLINE, STATUS_IDS, Account, Group, JsonObject, Shown
-from tests.simulators.world import Eco, Manual, SimulatedCharger, State, Window, World
+from tests.simulators.world import Eco, Manual, Report, SimulatedCharger, State, Window, World
 
 __all__ = ["Account", "Authorization", "Fault", "Limits", "Request", "Resume", "Schedules", "Violation", "WallboxCloud"]
 
@@ -126,6 +127,14 @@ class WallboxCloud(FaultyServer):
         """Charger serial to the epoch seconds of the newest schedule ever accepted."""
         self.shown_status: dict[str, int | None] = {}
         """Charger serial to a status code that replaces the true one."""
+        self.lag = 0.0
+        """Seconds until the cloud shows a report of a charger."""
+        self.shows_written = False
+        """True if the cloud shows the current and the lock that it accepted, whether or not the charger got them."""
+        self.refuses_current: set[str] = set()
+        """Serials of chargers whose current the account may not set: 403."""
+        self.plain_users: set[str] = set()
+        """Serials of chargers of which every account is only a plain user."""
         self.restart_needs_plan = False
         """True if the cloud refuses a restart to accounts with the Basic plan (4.5)."""
         self.limits = Limits()
@@ -137,6 +146,7 @@ class WallboxCloud(FaultyServer):
         self._tokens: dict[str, Token] = {}
         self._numbers = count(1)
         self._groups: dict[str, Group] = {}
+        self._written: dict[str, tuple[float, dict[str, object]]] = {}  # when, and what
         self._last_get: dict[str, float] = {}
         self._writes: dict[str, deque[float]] = {}
 
@@ -268,6 +278,8 @@ class WallboxCloud(FaultyServer):
                 raise web.HTTPNotFound
             if not account.sees(charger.serial):
                 raise web.HTTPForbidden
+            if charger.serial in self.plain_users:
+                account = replace(account, role="user")
             call = Call(account=account, charger=charger, body=_body_of(await request.text()))
             if request.method != hdrs.METH_GET and charger.serial in account.look_only:
                 raise web.HTTPForbidden
@@ -278,13 +290,21 @@ class WallboxCloud(FaultyServer):
 
         return handle
 
+    def reported(self, charger: SimulatedCharger) -> tuple[float, Report]:
+        """Return the report of a charger that the cloud has by now, and its monotonic time."""
+        return charger.report_before(self.clock.monotonic() - self.lag)
+
     def _show(self, charger: SimulatedCharger) -> Shown:
-        status_id: int | None = OFFLINE if charger.shown_offline else STATUS_IDS[charger.report.state]
+        reported_at, report = self.reported(charger)
+        status_id: int | None = OFFLINE if charger.shown_offline else STATUS_IDS[report.state]
+        written_at, values = self._written.get(charger.serial, (-inf, {}))
+        shown = replace(report, **values) if reported_at < written_at else report  # type: ignore[arg-type]
         return Shown(
             charger=charger,
+            report=shown,
             group=self._group(self.group_of.get(charger.serial, HOME)),
             status_id=self.shown_status.get(charger.serial, status_id),
-            last_sync=charger.report.at + timedelta(seconds=self.clock_offset),
+            last_sync=report.at + timedelta(seconds=self.clock_offset),
         )
 
     def _group(self, name: str) -> Group:
@@ -326,7 +346,7 @@ class WallboxCloud(FaultyServer):
         """Set lock, current and name (6.1); an empty body changes nothing (4.2)."""
         charger = call.charger
         if (current := call.whole("maxChargingCurrent")) is not None:
-            call.set_current(current)
+            self._set_current(call, current)
         if (name := call.body.get("name")) is not None:
             call.require_admin()
             if call.reaches:
@@ -335,7 +355,22 @@ class WallboxCloud(FaultyServer):
         locked = call.whole("locked")
         if locked is not None and call.reaches and not (charger.ocpp and not locked):
             charger.locked = bool(locked)
+        if locked is not None:
+            self._write_down(charger.serial, locked=bool(locked))
         return self._charger(call)
+
+    def _set_current(self, call: Call, amperes: int) -> None:
+        if call.charger.serial in self.refuses_current:
+            raise web.HTTPForbidden
+        call.set_current(amperes)
+        self._write_down(call.charger.serial, max_charging_current=amperes)
+
+    def _write_down(self, serial: str, **values: object) -> None:
+        """Remember what was accepted, to show until the next report of the charger."""
+        if self.shows_written:
+            written_at, before = self._written.get(serial, (-inf, {}))
+            kept = before if written_at > self.reported(self.world.chargers[serial])[0] else {}
+            self._written[serial] = (self.clock.monotonic(), kept | values)
 
     def _post_config(self, call: Call) -> JsonObject:
         """Set house limit, price and current (6.2)."""
@@ -344,7 +379,7 @@ class WallboxCloud(FaultyServer):
         current, icp, sharing = (call.whole(key) for key in ("max_charging_current", "icp_max_current", "home_sharing"))
         price = call.number("energyCost", "energy_price")
         if current is not None:
-            call.set_current(current)
+            self._set_current(call, current)
         if call.reaches:
             charger.icp_max_current = charger.icp_max_current if icp is None else icp
             charger.home_sharing = charger.home_sharing if sharing is None else bool(sharing)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from tests.simulators.http_server import Json
-from tests.simulators.world import Eco, SimulatedCharger, State, Window
+from tests.simulators.world import Eco, Report, SimulatedCharger, State, Window
 
 type JsonObject = dict[str, Json]
 
@@ -83,6 +83,7 @@ class Shown:
     """A charger as the cloud shows it: the last report, its time by the cloud's clock, and the group."""
 
     charger: SimulatedCharger
+    report: Report
     group: Group
     status_id: int | None
     last_sync: datetime
@@ -131,7 +132,7 @@ def groups(shown: Iterable[Shown], account: Account) -> JsonObject:
 
 
 def _listed(shown: Shown, account: Account) -> JsonObject:
-    charger, report = shown.charger, shown.charger.report
+    charger, report = shown.charger, shown.report
     return {
         "id": shown.number,
         "uid": shown.uid,
@@ -164,7 +165,7 @@ def _listed(shown: Shown, account: Account) -> JsonObject:
 
 def charger_object(shown: Shown, users: Iterable[Account]) -> JsonObject:
     """Build the answer to `GET` and `PUT /v2/charger/{id}` (4.2, 6.1)."""
-    charger, report = shown.charger, shown.charger.report
+    charger, report = shown.charger, shown.report
     return {
         "data": {
             "chargerData": {
@@ -220,7 +221,7 @@ def _user(account: Account) -> JsonObject:
 
 def status(shown: Shown, account: Account) -> JsonObject:
     """Build the answer to `GET /chargers/status/{id}` (5)."""
-    charger, report = shown.charger, shown.charger.report
+    charger, report = shown.charger, shown.report
     return {
         "user_id": account.number,
         "user_name": "Ann",
@@ -254,7 +255,7 @@ def status(shown: Shown, account: Account) -> JsonObject:
 
 def config(shown: Shown, account: Account) -> JsonObject:
     """Build the answer to `GET` and `POST /chargers/config/{id}`, and `config_data` of the status (5.3)."""
-    charger, report = shown.charger, shown.charger.report
+    charger, report = shown.charger, shown.report
     found: JsonObject = {
         "charger_id": shown.number,
         "uid": shown.uid,
@@ -305,7 +306,7 @@ def schedules(shown: Shown, owner: Account, usual: JsonObject, first_id: int, la
     return {
         "schedules": [
             usual | _schedule(shown, owner, first_id + position, window)
-            for position, window in enumerate(shown.charger.report.schedules)
+            for position, window in enumerate(shown.report.schedules)
         ],
         "lastSchedule": last,
     }

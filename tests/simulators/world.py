@@ -4,6 +4,7 @@ A change over one transport shows over all others. The world stands still until 
 the clock, event by event. Energies and times are therefore the same for any number of calls.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,8 @@ ANSWERS_AFTER = 2.0
 """Seconds after a command over its maker's cloud at which a charger reports what it does now (a guess)."""
 POWERED_DOWN = 40.0
 """Seconds without an answer after a power cycle: 20 s off, and 20 s to start."""
+REPORTS_KEPT = 32
+"""Reports of a charger that a cloud with a lag may still have to show."""
 SHORTEST_STEP = 1e-3  # seconds; prevents rounding from stopping the advance of events
 CREATED_AT = 1780000000  # epoch seconds at which every window was created
 NOTHING = 1e-6  # kWh; a car that wants less is full
@@ -211,6 +214,9 @@ class SimulatedCharger:
     _reported_at: float = field(default=0.0, init=False, repr=False)
     _answers_at: float = field(default=inf, init=False, repr=False)
     _report: Report | None = field(default=None, init=False, repr=False)
+    _reports: deque[tuple[float, Report]] = field(
+        default_factory=lambda: deque(maxlen=REPORTS_KEPT), init=False, repr=False
+    )
 
     @override
     def __setattr__(self, name: str, value: object) -> None:
@@ -351,6 +357,10 @@ class SimulatedCharger:
             raise RuntimeError(f"charger {self.serial} is in no world")
         return self._report
 
+    def report_before(self, moment: float) -> tuple[float, Report]:
+        """Return the last report made until monotonic time `moment`, and its time; the oldest kept one if none was."""
+        return next((made for made in reversed(self._reports) if made[0] <= moment), self._reports[0])
+
     # Passage of time
 
     def _put(self, name: str, value: object) -> None:
@@ -445,6 +455,7 @@ class SimulatedCharger:
             energy_price=self.energy_price,
             cost=self.cost,
         )
+        self._reports.append((self._now, self._report))
 
 
 class World:
