@@ -418,6 +418,7 @@ def hide_limits(member: FakeMember) -> None:
     publish = member._publish
 
     def without_limits() -> None:
+        assert member._shown is not None
         member._shown.discard(CHARGING_CURRENT.key)
         member._shown.discard(WIRE_RATING.key)
         publish()

@@ -63,7 +63,7 @@ TIMER_SLACK = 0.1
 
 @dataclass(slots=True)
 class _Throttle:
-    """Whether the endpoint throttles one kind of request: reads, or writes.
+    """The wait that the endpoint asks for with one kind of request: reads, or writes.
 
     Attributes:
         until: monotonic time at which the wait ends; None if no wait was set.
