@@ -183,8 +183,8 @@ MUTATIONS = (
     Mutation(
         name="linked-context-of-our-call-ignored",
         at="linked.echoes:Echoes.is_echo",
-        find="context_id in {state.context.id, state.context.parent_id}",
-        put="False",
+        find="self._clock.monotonic() < self._until[link] or is_ours",
+        put="self._clock.monotonic() < self._until[link]",
         tests=("tests/integration/test_linked_evidence.py", "-k", "echo"),
     ),
     Mutation(
