@@ -96,7 +96,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="slow-disk-keeps-the-draw",
-        at="core.charger.context",
+        at="core.transport",
         find="SAVE_WITHIN = 1.0",
         put="SAVE_WITHIN = 30.0",
         tests=("tests/core/test_reduction_lane.py", "-k", "disk"),

@@ -282,6 +282,11 @@ class Reading[T]:
     max_age: float = field(default=inf, compare=False)
 
     @property
+    def is_reported(self) -> bool:
+        """True if a usable transport brought the value in this run, with evidence that the charger is alive."""
+        return self.source is not Source.CACHE and self.observed_mono > -inf
+
+    @property
     def expires_at(self) -> float:
         """Monotonic time from which the value may no longer be shown."""
         return self.observed_mono + self.max_age

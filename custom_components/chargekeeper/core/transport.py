@@ -78,6 +78,9 @@ LOCAL_READ_BACK = (2.0, 7.0, 15.0, 60.0)
 """Seconds after an acknowledged command at which a local transport reads back the effect."""
 
 
+SAVE_WITHIN = 1.0
+"""Seconds that a reduction waits for its record to be saved: a slow disk holds up no reduction."""
+
 EFFECT_SHOWS_AFTER = 150.0
 """Seconds after sending from which a report without the effect refutes a command. A cloud lags 40 s
 and more, and a box may lose one of its statuses."""

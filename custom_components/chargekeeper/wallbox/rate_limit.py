@@ -12,6 +12,7 @@ from math import inf
 from typing import override
 
 from ..core.clock import Clock
+from ..core.transport import SAVE_WITHIN
 
 READ_EVERY = 60.0
 """Seconds between two regular GETs."""
@@ -26,8 +27,6 @@ RESERVE_PER_HOUR = 20
 RESERVE_AFTER_GET = 20.0
 """Seconds to wait after any GET before an extra read may be sent."""
 RESERVE_CLOSED_AFTER_429 = 24 * 3600.0
-SAVE_WITHIN = 1.0
-"""Seconds that a reduction waits for the budgets to be persisted."""
 LOGIN_EVERY = 60.0
 """Seconds between two calls that sign in or refresh."""
 MAX_EPOCH_SECONDS = 1e11

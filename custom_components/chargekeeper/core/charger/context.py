@@ -13,14 +13,12 @@ from ..errors import ChargerError, NoConnection, NotSaved
 from ..limits import MINIMUM_CURRENT
 from ..model import ChargerIssue, Prefer
 from ..signal import subscribe
+from ..transport import SAVE_WITHIN
 from .intents import IntentStore, OverrideIntent, PauseIntent
 from .lock import ChargerLock
 from .readings import ReadingsStore
 
 LOGGER = logging.getLogger(__name__)
-
-SAVE_WITHIN = 1.0
-"""Seconds within which the record of a reduction must be saved. After that the reduction is sent all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

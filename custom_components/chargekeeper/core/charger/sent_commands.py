@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 import logging
-from math import inf
 from typing import Any
 
 from ..model import (
@@ -20,7 +19,6 @@ from ..model import (
     Outcome,
     Property,
     Snapshot,
-    Source,
     Status,
 )
 from ..transport import START, SetCharging, SetCurrent, SetEcoMode, SetLock, Setting
@@ -132,11 +130,7 @@ class SentCommands:
     def live_value[T](self, prop: Property[T]) -> T | None:
         """Return the unexpired value that a transport showed in this run; None if it is only cached."""
         reading = self._snapshot().readings.get(prop)
-        return (
-            None
-            if reading is None or reading.source is Source.CACHE or reading.observed_mono == -inf
-            else reading.value
-        )
+        return reading.value if reading is not None and reading.is_reported else None
 
     @property
     def live_current(self) -> float | None:

@@ -19,14 +19,11 @@ from ..coerce import number
 from ..errors import ChargerError, NotSaved
 from ..limits import MINIMUM_CURRENT, Limits
 from ..signal import subscribe
-from ..transport import START, STOP, SetCurrent, Setting
+from ..transport import SAVE_WITHIN, START, STOP, SetCurrent, Setting
 from .member import GroupMember, MemberState
 from .shares import GroupSpec, Key, allocate, static_shares, stored_excess
 
 LOGGER = logging.getLogger(__name__)
-
-SAVE_WITHIN = 1.0
-"""Seconds that a command waits for the state to be persisted: a slow disk holds up no reduction."""
 
 REFRESH_AFTER = 20.0
 """Seconds between two refreshes while a command or a raise is due: not every result changes a snapshot."""

@@ -17,7 +17,6 @@ from ..model import (
     Identity,
     Outcome,
     Snapshot,
-    Source,
     Status,
 )
 from ..transport import START, STOP, SetCurrent, Setting
@@ -130,9 +129,7 @@ class MemberState:
         self.limits = limits
         shown = snapshot.readings.get(CHARGING_CURRENT)
         self.status = snapshot.value(STATUS)
-        # Cached values, and cloud values without evidence of life, do not count as live.
-        current_shown = shown is not None and shown.source is not Source.CACHE and shown.observed_mono > -inf
-        is_known = current_shown and limits.charging_current is not None
+        is_known = shown is not None and shown.is_reported and limits.charging_current is not None
         became_unknown = limits.charging_current is None and self.status is not None
         self.is_live = (is_known or became_unknown) and snapshot.connection_path is not None
         self.wants_current = not self.is_live or snapshot.value(CAR_CONNECTED) is not False
